@@ -1,0 +1,245 @@
+//! What the facts about a call add up to.
+//!
+//! Each rule is a minimum, a maximum or a count, so that facts may be taken in one by one and in any order: a
+//! [`CallStory`] never needs the facts before to take in the next.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{delivery::Correlation, result::ResultInfo};
+
+/// Where a call stands: the platforms' own words, in the order of a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CallState {
+    /// Somebody calls; nobody has answered.
+    Incoming,
+    /// Being connected.
+    Establishing,
+    /// The callee is being called.
+    Ringing,
+    /// Connected.
+    Established,
+    /// On hold.
+    Hold,
+    /// A transfer has begun.
+    Transferring,
+    /// The transfer's target said yes.
+    TransferAccepted,
+    /// Being passed on before it was answered.
+    Redirecting,
+    /// Being ended.
+    Terminating,
+    /// Over; a call does not come back to life.
+    Terminated,
+}
+
+impl CallState {
+    /// All of them, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Incoming,
+        Self::Establishing,
+        Self::Ringing,
+        Self::Established,
+        Self::Hold,
+        Self::Transferring,
+        Self::TransferAccepted,
+        Self::Redirecting,
+        Self::Terminating,
+        Self::Terminated,
+    ];
+
+    /// The name that the platform, the API and the store use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Establishing => "establishing",
+            Self::Ringing => "ringing",
+            Self::Established => "established",
+            Self::Hold => "hold",
+            Self::Transferring => "transferring",
+            Self::TransferAccepted => "transferAccepted",
+            Self::Redirecting => "redirecting",
+            Self::Terminating => "terminating",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// The state of this name, in any case.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Who called whom, seen from the bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// The bot was called.
+    Incoming,
+    /// The bot called.
+    Outgoing,
+}
+
+impl Direction {
+    /// The name that the platform, the API and the store use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+        }
+    }
+
+    /// The direction of this name, in any case.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+/// What one notification says about a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallFact {
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CallState>,
+    /// Who called whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The conversation that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<String>,
+    /// Why it stands there.
+    #[serde(default, skip_serializing_if = "ResultInfo::is_empty")]
+    pub result: ResultInfo,
+    /// Whether it brings a tone that somebody dialled. Which one is a personal fact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tone: bool,
+}
+
+impl CallFact {
+    /// A transfer that failed is told as an established call with an error.
+    fn is_failed_transfer(&self) -> bool {
+        self.state == Some(CallState::Established) && self.result.code.is_some_and(|code| code >= 400)
+    }
+}
+
+/// What the facts about a call add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallStory {
+    /// The furthest state that was told, transfers aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    furthest: Option<CallState>,
+    #[serde(default)]
+    transfers_begun: u32,
+    #[serde(default)]
+    transfers_accepted: u32,
+    #[serde(default)]
+    transfers_failed: u32,
+    /// Who called whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// The conversation that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<String>,
+    /// The `Scenario-Id` of its deliveries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario_id: Option<String>,
+    /// When word came that it was connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_at: Option<Timestamp>,
+    /// When word came of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultInfo>,
+}
+
+impl CallStory {
+    /// Where the call stands; `None` while nobody has told.
+    #[must_use]
+    pub fn state(&self) -> Option<CallState> {
+        let ending = self.furthest.filter(|state| *state >= CallState::Redirecting);
+        if ending.is_some() {
+            return ending;
+        }
+        if self.transfers_accepted > self.transfers_failed {
+            return Some(CallState::TransferAccepted);
+        }
+        if self.transfers_begun > self.transfers_failed {
+            return Some(CallState::Transferring);
+        }
+        self.furthest
+    }
+
+    /// Whether the call is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state() == Some(CallState::Terminated)
+    }
+
+    /// Takes in one notification: its headers and, if it is about the call itself, its fact.
+    pub fn absorb(&mut self, fact: Option<&CallFact>, correlation: &Correlation, received_at: Timestamp) {
+        self.scenario_id = least(self.scenario_id.take(), correlation.scenario_id.as_ref());
+        self.chain_id = least(self.chain_id.take(), correlation.chain_id.as_ref());
+        let Some(fact) = fact else { return };
+        self.chain_id = least(self.chain_id.take(), fact.chain_id.as_ref());
+        self.direction = least(self.direction.take(), fact.direction.as_ref());
+        match fact.state {
+            None => {}
+            Some(CallState::Transferring) => self.transfers_begun += 1,
+            Some(CallState::TransferAccepted) => self.transfers_accepted += 1,
+            Some(state) => self.furthest = self.furthest.max(Some(state)),
+        }
+        if fact.is_failed_transfer() {
+            self.transfers_failed += 1;
+        }
+        if fact.state == Some(CallState::Established) {
+            self.established_at = least(self.established_at.take(), Some(&received_at));
+        }
+        if fact.state == Some(CallState::Terminated) {
+            self.ended_at = least(self.ended_at.take(), Some(&received_at));
+            let result = Some(&fact.result).filter(|result| !result.is_empty());
+            self.result = self.result.take().max(result.cloned());
+        }
+    }
+}
+
+/// The lesser of what is known and what comes, so that order does not matter.
+fn least<T: Ord + Clone>(known: Option<T>, next: Option<&T>) -> Option<T> {
+    match (known, next) {
+        (Some(known), Some(next)) if *next < known => Some(next.clone()),
+        (None, next) => next.cloned(),
+        (known, _) => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(states: &[(CallState, i64)]) -> Option<CallState> {
+        let mut story = CallStory::default();
+        for (state, code) in states {
+            let result = ResultInfo { code: Some(*code), ..ResultInfo::default() };
+            let fact = CallFact { state: Some(*state), result, ..CallFact::default() };
+            story.absorb(Some(&fact), &Correlation::default(), Timestamp::UNIX_EPOCH);
+        }
+        story.state()
+    }
+
+    #[test]
+    fn a_failed_transfer_returns_to_established_in_any_order() {
+        use CallState::{Established, Terminated, TransferAccepted, Transferring};
+        assert_eq!(story(&[(Established, 0), (Transferring, 0)]), Some(Transferring));
+        assert_eq!(story(&[(Established, 500), (Established, 0), (Transferring, 0)]), Some(Established));
+        assert_eq!(story(&[(Transferring, 0), (TransferAccepted, 0)]), Some(TransferAccepted));
+        assert_eq!(story(&[(Terminated, 0), (Transferring, 0), (Established, 0)]), Some(Terminated));
+    }
+}

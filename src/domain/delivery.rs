@@ -1,0 +1,48 @@
+//! One HTTP POST as it came.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::notification::Notification;
+
+/// A delivery that was let in, read and ready to be recorded.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The name of the source that read it.
+    pub source: &'static str,
+    /// When its head had been read.
+    pub received_at: Timestamp,
+    /// The headers by which the platform's support finds it again.
+    pub correlation: Correlation,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a delivery says.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Its notifications, in their order.
+    Read(Vec<Notification>),
+    /// The source could not read it: kept in quarantine.
+    Unreadable,
+}
+
+/// The headers by which the platform's support finds a delivery again. Texts are tame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Correlation {
+    /// `Scenario-Id`: one per call, between client and platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario_id: Option<String>,
+    /// `Client-Request-Id`: one per request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<String>,
+    /// `X-Microsoft-Skype-Chain-ID`: one per conversation, inside the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<String>,
+    /// `X-Microsoft-Skype-Message-ID`: one per request, inside the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+}

@@ -1,0 +1,158 @@
+//! The ledger's own ids, and the platforms' ids in one spelling.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A position in the ledger: the microsecond since 1970 at which the writer took it, made strictly
+/// increasing. Every row that can be named from outside is named after its position, so that the newest rows
+/// have the greatest ids, a page needs no other key, and an id is never given out twice, not even
+/// after a restore from a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seq(pub i64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A text that is not an id of the kind asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of the form {prefix}_…")]
+pub struct NotAnId {
+    prefix: &'static str,
+}
+
+macro_rules! ledger_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub Seq);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{:x}"), self.0.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                text.strip_prefix(concat!($prefix, "_"))
+                    .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+                    .and_then(|digits| i64::from_str_radix(digits, 16).ok())
+                    .map(|seq| Self(Seq(seq)))
+                    .ok_or(NotAnId { prefix: $prefix })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+ledger_id!(
+    /// One HTTP POST as it came.
+    DeliveryId,
+    "dlv"
+);
+ledger_id!(
+    /// One item of a delivery.
+    NotificationId,
+    "ntf"
+);
+ledger_id!(
+    /// An operation, named after the first fact that the ledger got about it. When a later fact shows
+    /// two operations to be one, the elder name stays; the id of any fact of an operation finds it.
+    OperationId,
+    "op"
+);
+ledger_id!(
+    /// A POST that was not let in.
+    RejectionId,
+    "rej"
+);
+
+/// A platform's id in one spelling: GUIDs lower-case with dashes, however they were written (Graph writes
+/// `57DAB8B1894C409AB240BD8BEAE78896` in URLs and `57dab8b1-894c-…` in bodies); anything else untouched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlatformId(String);
+
+impl PlatformId {
+    /// Reads an id in any spelling; `None` if it is blank.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self(guid(text).unwrap_or_else(|| text.to_owned())))
+    }
+
+    /// The id in its one spelling.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlatformId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The lower-case dashed form, if `text` is a GUID with its dashes or without any.
+fn guid(text: &str) -> Option<String> {
+    let dashed = text.len() == 36;
+    if !dashed && text.len() != 32 {
+        return None;
+    }
+    let mut shown = String::with_capacity(36);
+    for (at, byte) in text.bytes().enumerate() {
+        if dashed && matches!(at, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        if !byte.is_ascii_hexdigit() {
+            return None;
+        }
+        if matches!(shown.len(), 8 | 13 | 18 | 23) {
+            shown.push('-');
+        }
+        shown.push(char::from(byte.to_ascii_lowercase()));
+    }
+    Some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_guid_has_one_spelling_and_other_ids_are_left_alone() {
+        let dashed = "57dab8b1-894c-409a-b240-bd8beae78896";
+        for spelling in [dashed, "57DAB8B1894C409AB240BD8BEAE78896", " 57DAB8B1-894C-409A-B240-BD8BEAE78896 "] {
+            assert_eq!(PlatformId::parse(spelling).unwrap().as_str(), dashed);
+        }
+        for other in ["Abc/=", "57dab8b1-894c-409a-b240-bd8beae7889", "57dab8b1_894c-409a-b240-bd8beae78896"] {
+            assert_eq!(PlatformId::parse(other).unwrap().as_str(), other);
+        }
+        assert_eq!(PlatformId::parse("  "), None);
+    }
+
+    #[test]
+    fn a_ledger_id_reads_back_and_refuses_other_kinds() {
+        let id = OperationId(Seq(1_763_695_918_123_456));
+        assert_eq!(id.to_string().parse::<OperationId>(), Ok(id));
+        for wrong in ["ntf_1f", "op_", "op_-1", "op_xyz", "op_+1", "op_fffffffffffffffff", ""] {
+            assert!(wrong.parse::<OperationId>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One item of a delivery, normalised: what a source understood of it, in the ledger's words.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{call::CallFact, ids::PlatformId, operation::OperationFact};
+
+/// One item of a delivery, as its source read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    /// The call that it is about; `None` if it names none.
+    pub call: Option<PlatformId>,
+    /// What within the call it is about: `""` for the call itself, `operations/<id>`, `participants`, ….
+    /// Facts of one subject are one story.
+    pub subject: String,
+    /// What makes a second copy of it recognisable.
+    pub identity: Identity,
+    /// What came, normalised.
+    pub facts: Facts,
+    /// Whether its type is one that the source knows.
+    pub recognized: bool,
+    /// Facts about people (names, numbers, dialled tones): kept sealed, never listed.
+    pub personal: Option<serde_json::Value>,
+}
+
+/// 128 bits that two copies of one notification share, together with their call and subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity(pub [u8; 16]);
+
+/// The normalised facts of a notification. They are stored beside it, so that nothing ever reads a body again to
+/// know what happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The platform's own name of what it is about (`recordOperation`, `call`, `participant`, …).
+    pub kind: String,
+    /// The Graph `changeType` or the `CloudEvents` type.
+    #[serde(rename = "type")]
+    pub change: String,
+    /// The platform's own time, where it gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<Timestamp>,
+    /// The platform's own order (of tones, of rosters), where it gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<i64>,
+    /// What it says.
+    pub fact: Fact,
+}
+
+/// What a notification says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fact {
+    /// About an operation.
+    Operation(OperationFact),
+    /// About the call.
+    Call(CallFact),
+    /// About who is in the call: how many.
+    Participants(u32),
+    /// Something that has no story of its own.
+    Other,
+}
+
+/// What the ledger did with a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is part of its story.
+    Applied,
+    /// It came after the end of its story, and changed no more than marks.
+    Late,
+    /// A well-formed notification of a type that the source does not know: kept.
+    Unrecognized,
+    /// Not believed to belong where it claims (another tenant or audience), or unreadable: kept apart.
+    Quarantined,
+}
+
+impl Disposition {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::Late, Self::Unrecognized, Self::Quarantined];
+
+    /// The name that the API and the store use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Late => "late",
+            Self::Unrecognized => "unrecognized",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    /// The disposition of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|disposition| disposition.as_str() == name)
+    }
+}

@@ -1,0 +1,92 @@
+//! How each sender writes: bytes in, facts out. Pure; no source knows another, nor who calls it.
+//!
+//! `receive` picks a source by the receiver's configuration, hands it an authenticated body and records what it read.
+//! To add a source: one folder here, one line in [`SOURCES`], its fixtures in `tests/fixtures/<name>`, its section in
+//! `config/default.toml`.
+
+pub mod graph;
+
+use std::fmt;
+
+use crate::domain::{delivery::Correlation, notification::Notification, trust::TrustDefaults};
+
+/// Every kind of sender that we understand.
+pub static SOURCES: &[&dyn NotificationSource] = &[&graph::Graph];
+
+/// The source of this name.
+#[must_use]
+pub fn source(name: &str) -> Option<&'static dyn NotificationSource> {
+    SOURCES.iter().copied().find(|source| source.name() == name)
+}
+
+/// A kind of sender that we understand.
+pub trait NotificationSource: fmt::Debug + Sync {
+    /// The name that configuration, API and metrics use.
+    fn name(&self) -> &'static str;
+
+    /// Whom its receivers believe unless they are configured otherwise.
+    fn trust_defaults(&self) -> TrustDefaults;
+
+    /// Reads a body that came from an authenticated caller.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if the body is not this source's envelope. What is strange inside a well-formed envelope is not
+    /// an error: it comes back as a notification that is not `recognized`.
+    fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable>;
+
+    /// What a result code means, in plain words; `None` if nobody has documented it.
+    fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str>;
+}
+
+/// What a source gets to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    /// The body as received.
+    pub body: &'a [u8],
+    /// The headers that identify the delivery.
+    pub correlation: &'a Correlation,
+    /// What the operator wants answered where the sender asks.
+    pub answers: &'a Answers,
+}
+
+/// What the operator wants answered where the sender asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// To a participant who wants to join a call that is recorded by policy.
+    pub participant_joining: JoinAnswer,
+}
+
+/// The answer to a participant who wants to join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// Let in.
+    #[default]
+    Accept,
+    /// Keep out, for this reason (`none`, `busy`, `forbidden`).
+    Reject(String),
+}
+
+/// What a source read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The items, in their order.
+    pub notifications: Vec<Notification>,
+    /// What to answer once they are recorded.
+    pub reply: Reply,
+}
+
+/// What a sender expects to be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Nothing but that it is recorded.
+    Accepted,
+    /// That it should speak the newer protocol instead.
+    SpeakGraph,
+    /// A JSON document.
+    Json(serde_json::Value),
+}
+
+/// An authenticated body that is not the source's envelope.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);

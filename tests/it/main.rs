@@ -1,0 +1,13 @@
+//! Everything that is tested through a door (HTTP, command line, `Ledger`), in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "a test may panic"
+)]
+
+mod fixtures;
+mod key_store;
+mod layering;
+mod support;
