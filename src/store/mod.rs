@@ -1,1 +1,356 @@
-//! To come.
+//! Remembering: the ledger and its reader, over SQLite.
+//!
+//! [`Ledger`] writes, [`LedgerReader`] reads; both are cheap to clone. One method is one transaction, and transactions do
+//! not cross this module's border. Writes queue for a single writer that commits them in groups (`sqlite/writer.rs`); one
+//! group is one pass through `sqlite/batch.rs`. Called by `receive`, `feed` and `http`; `app` opens it.
+//!
+//! What is stored about an operation or a call is what [`crate::domain::operation::operations`] and
+//! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
+
+mod rejections;
+pub mod rows;
+pub mod seal;
+mod sqlite;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+
+pub use self::sqlite::read::LedgerReader;
+use self::{
+    rejections::RejectionRing,
+    rows::{ChangedOperation, Difference, Finding},
+    seal::{MasterKey, MasterKeyError, SealError},
+    sqlite::writer::{Job, Writer},
+};
+use crate::domain::{
+    clock::Clock,
+    delivery::Delivery,
+    ids::NotificationId,
+    notification::Disposition,
+    operation::{Deadlines, State},
+    rejection::Rejection,
+    trust::Admitted,
+};
+
+/// How long a delivery waits for room in the queue before it is refused.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+/// What the queue holds at the most: deliveries, and KiB of their bodies.
+const QUEUE_DELIVERIES: usize = 4096;
+const QUEUE_KIB: u32 = 64 * 1024;
+
+/// How to open a ledger.
+#[derive(Clone)]
+pub struct Options {
+    /// The database file; its key lies beside it as `<file>.key`.
+    pub path: PathBuf,
+    /// The master key as text, if the environment brings it instead of the key file.
+    pub master_key: Option<String>,
+    /// Where "now" comes from.
+    pub clock: Clock,
+    /// When open operations are overdue.
+    pub deadlines: Deadlines,
+    /// Is told of every commit; called on the writer's task, so it must be quick.
+    pub observer: Observer,
+}
+
+/// Is told of every commit.
+pub type Observer = Arc<dyn Fn(&Committed) + Send + Sync>;
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// How many deliveries it recorded.
+    pub deliveries: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// The kinds of the notifications that it recorded; `None` for kinds that the source does not know.
+    pub kinds: Vec<Option<String>>,
+    /// The final states that operations reached.
+    pub finals: Vec<State>,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its notifications, in their order.
+    pub notifications: Vec<RecordedNotification>,
+}
+
+/// What became of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedNotification {
+    /// It is new.
+    New(NotificationId, Disposition),
+    /// It was known; the first one counts it.
+    Duplicate,
+}
+
+/// A delivery was not recorded. Nothing of it was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The queue had no room for 2 s.
+    #[error("the ledger is busy")]
+    Busy,
+    /// The database cannot be written now: locked, full, read-only, broken.
+    #[error("the ledger cannot be written")]
+    Unavailable,
+    /// The database refused this very delivery.
+    #[error("the ledger refused the delivery")]
+    Refused,
+    /// The ledger is closing.
+    #[error("the ledger is closing")]
+    Closed,
+}
+
+/// A ledger could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file.
+    #[error("there is no ledger at {path}")]
+    Missing {
+        /// Where it should be.
+        path: String,
+    },
+    /// A file, but not of ours.
+    #[error("{path} is not a ledger")]
+    NotALedger {
+        /// Which file.
+        path: String,
+    },
+    /// Made by a later version.
+    #[error("{path} was written by a newer version of callback-ledger (migration {version}); install that version")]
+    Newer {
+        /// Which file.
+        path: String,
+        /// The migration that we do not know.
+        version: i64,
+    },
+    /// Needs migrations that only a server applies.
+    #[error("{path} was written by an older version of callback-ledger; start the server once to bring it up to date")]
+    Older {
+        /// Which file.
+        path: String,
+    },
+    /// Somebody else writes it.
+    #[error("another process serves {path}")]
+    InUse {
+        /// Which file.
+        path: String,
+    },
+    /// Its key is not there.
+    #[error("the master key of {path} is missing: put it back at {key}, or set CALLBACK_LEDGER_MASTER_KEY")]
+    KeyMissing {
+        /// Which ledger.
+        path: String,
+        /// Where its key should be.
+        key: String,
+    },
+    /// The key is another ledger's.
+    #[error("the master key is not that of {path}")]
+    KeyWrong {
+        /// Which ledger.
+        path: String,
+    },
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] MasterKeyError),
+    /// A file beside the ledger cannot be used.
+    #[error("{path} cannot be opened")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A migration failed; nothing of it was kept.
+    #[error("{path} could not be brought up to date")]
+    Migration {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database itself failed.
+    #[error("the database failed")]
+    Database(#[from] StoreError),
+}
+
+/// A read or an upkeep task failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The query took longer than a query may.
+    #[error("the query took too long")]
+    TooLong,
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[source] sqlx::Error),
+    /// A row holds what we never write.
+    #[error("{table} {id} holds an unreadable {column}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row.
+        id: i64,
+    },
+    /// A sealed value does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A file could not be written.
+    #[error("{path} cannot be written")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if sqlite::is_interrupt(&error) { Self::TooLong } else { Self::Database(error) }
+    }
+}
+
+/// The ledger: what is recorded here is remembered.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    queue: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
+    rejections: Arc<RejectionRing>,
+    writable: watch::Receiver<bool>,
+    reader: LedgerReader,
+}
+
+impl Ledger {
+    /// Opens the ledger, makes it if there is none, brings it up to date, and starts its writer.
+    ///
+    /// The returned handle resolves when the last `Ledger` is gone and everything queued is committed.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with what to do about it. A ledger whose key is missing or wrong is not opened.
+    pub async fn open(options: Options) -> Result<(Self, tokio::task::JoinHandle<()>), OpenError> {
+        let opened = sqlite::open(&options).await?;
+        let (queue, jobs) = mpsc::channel(QUEUE_DELIVERIES);
+        let (writable_tx, writable) = watch::channel(true);
+        let (changed, _) = broadcast::channel(1024);
+        let rejections = Arc::new(RejectionRing::default());
+        let reader = LedgerReader::new(
+            opened.readers.clone(),
+            Arc::clone(&opened.master),
+            options.deadlines.clone(),
+            Some(changed.clone()),
+        );
+        let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed);
+        let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB).unwrap_or(usize::MAX)));
+        Ok((Self { queue, room, rejections, writable, reader }, tokio::spawn(writer.run())))
+    }
+
+    /// Records a delivery: when this returns `Ok`, it is on the disk.
+    ///
+    /// # Errors
+    /// [`RecordError`]; then nothing of it was kept.
+    pub async fn record(&self, admitted: &impl Admitted, delivery: Delivery) -> Result<Recorded, RecordError> {
+        let kib = u32::try_from(delivery.body.len() / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let room = Arc::clone(&self.room);
+        let enqueue = async {
+            let room = room.acquire_many_owned(kib).await.map_err(|_closed| RecordError::Closed)?;
+            let place = self.queue.reserve().await.map_err(|_closed| RecordError::Closed)?;
+            Ok((room, place))
+        };
+        let (room, place) = tokio::time::timeout(ROOM_WAIT, enqueue).await.map_err(|_elapsed| RecordError::Busy)??;
+        let (reply, answer) = oneshot::channel();
+        place.send(Job::new(admitted, delivery, room, reply));
+        answer.await.map_err(|_gone| RecordError::Closed)?
+    }
+
+    /// Notes a rejection: at once in memory, soon in the ledger. It may be lost in a crash.
+    pub fn note_rejection(&self, rejection: Rejection) {
+        self.rejections.push(rejection);
+    }
+
+    /// Asks for the noted rejections to be written, and waits for it for up to a second.
+    pub async fn flush_rejections(&self) {
+        self.rejections.flushed(Duration::from_secs(1)).await;
+    }
+
+    /// Whether the last write went well.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        *self.writable.borrow()
+    }
+
+    /// How many deliveries wait for the writer.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// The reader of this ledger.
+    #[must_use]
+    pub fn reader(&self) -> &LedgerReader {
+        &self.reader
+    }
+}
+
+impl LedgerReader {
+    /// Opens an existing ledger for reading alone, beside a server or without one.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with what to do about it.
+    pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        let (readers, master) = sqlite::open_for_reading(options).await?;
+        Ok(Self::new(readers, master, options.deadlines.clone(), None))
+    }
+}
+
+/// Writes a consistent copy of the ledger to `target`, beside a running server or without one. The master key is not in it.
+///
+/// # Errors
+/// If `target` exists or the copy cannot be written.
+pub async fn backup(reader: &LedgerReader, target: &Path) -> Result<(), StoreError> {
+    sqlite::upkeep::backup(reader, target).await
+}
+
+/// Checks the database and the ledger's own invariants.
+///
+/// # Errors
+/// If the check itself could not be made.
+pub async fn verify(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
+    sqlite::upkeep::verify(reader).await
+}
+
+/// Derives every operation and call again from the append-only tables and puts right what differs.
+///
+/// # Errors
+/// [`OpenError`] if the ledger cannot be opened, or the database fails on the way.
+pub async fn rebuild(options: &Options) -> Result<Vec<Difference>, OpenError> {
+    sqlite::upkeep::rebuild(options).await
+}
+
+/// Where the master key of a ledger lies.
+#[must_use]
+pub fn key_path(ledger: &Path) -> PathBuf {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".key");
+    PathBuf::from(name)
+}
+
+/// Is sent the operations that each commit changed.
+type Changes = broadcast::Sender<Arc<Vec<ChangedOperation>>>;

@@ -1,0 +1,176 @@
+//! How the derived rows are loaded and saved. Shared by the writer and by `db rebuild`.
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use sqlx::SqliteConnection;
+
+use super::{
+    batch::{instant, json},
+    lookup_hash,
+};
+use crate::{
+    domain::{
+        call::{CallState, CallStory},
+        ids::{NotificationId, PlatformId, Seq},
+        notification::{Fact, Facts},
+        operation::{HeldFact, Operation},
+    },
+    store::StoreError,
+};
+
+/// An operation on its way to its row.
+#[derive(Clone, Debug)]
+pub(super) struct SavedOperation {
+    pub(super) call: i64,
+    pub(super) subject: String,
+    pub(super) operation: Operation,
+}
+
+/// A call on its way to its row. The left half is written once, the story again and again.
+#[derive(Debug)]
+pub(super) struct SavedCall {
+    pub(super) id: i64,
+    pub(super) source: String,
+    pub(super) call_id: PlatformId,
+    pub(super) receiver: String,
+    pub(super) audience: String,
+    pub(super) tenant: Option<String>,
+    pub(super) first_seen_at: i64,
+    pub(super) data_key: Option<String>,
+    pub(super) story: CallStory,
+}
+
+/// The facts about operations that are held for `subjects`, a JSON array of `[call, subject]`.
+pub(super) async fn held_facts(
+    connection: &mut SqliteConnection,
+    subjects: &str,
+) -> Result<Vec<(i64, String, HeldFact)>, StoreError> {
+    let rows: Vec<(i64, String, i64, i64, bool, String)> = sqlx::query_as(
+        "SELECT notification.call_id, subject, id, received_at, disposition = 'late', facts
+         FROM json_each(?1) AS asked
+         CROSS JOIN notification
+             ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1
+         WHERE disposition IN ('applied', 'late')",
+    )
+    .bind(subjects)
+    .fetch_all(connection)
+    .await?;
+    let mut held = Vec::with_capacity(rows.len());
+    for (call, subject, id, received_at, late, facts) in rows {
+        if let Some(fact) = held_fact(id, received_at, late, &facts)? {
+            held.push((call, subject, fact));
+        }
+    }
+    Ok(held)
+}
+
+/// A stored notification as a fact about an operation; `None` if it is about something else.
+pub(super) fn held_fact(id: i64, received_at: i64, late: bool, facts: &str) -> Result<Option<HeldFact>, StoreError> {
+    let Fact::Operation(fact) = read_facts(id, facts)?.fact else { return Ok(None) };
+    let received_at = instant("notification", id, received_at)?;
+    Ok(Some(HeldFact { id: NotificationId(Seq(id)), received_at, late, fact }))
+}
+
+/// The normalised facts of a stored notification.
+pub(super) fn read_facts(id: i64, facts: &str) -> Result<Facts, StoreError> {
+    serde_json::from_str(facts).map_err(|_error| StoreError::Inconsistent { table: "notification", column: "facts", id })
+}
+
+/// Saves what operations have become, and removes those that have become a part of others.
+pub(super) async fn save_operations(
+    connection: &mut SqliteConnection,
+    saved: &[SavedOperation],
+    gone: &[i64],
+) -> Result<(), StoreError> {
+    if !gone.is_empty() {
+        sqlx::query("DELETE FROM operation WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(json(gone)?)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if saved.is_empty() {
+        return Ok(());
+    }
+    let rows = saved.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(
+        "INSERT INTO operation
+             (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
+              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+                value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
+                value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
+                value ->> 12
+         FROM json_each(?1)
+         WHERE true
+         ON CONFLICT (id) DO UPDATE SET
+             operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
+             context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
+             result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
+             started_at = excluded.started_at, finished_at = excluded.finished_at,
+             first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
+             notifications = excluded.notifications",
+    )
+    .bind(json(&rows)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
+    let SavedOperation { call, subject, operation } = saved;
+    let milliseconds = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
+    let id = operation.operation_id.as_ref().map(PlatformId::as_str);
+    let context = operation.context.as_deref();
+    let times = (
+        milliseconds(operation.accepted_at),
+        milliseconds(operation.started_at),
+        milliseconds(operation.finished_at),
+        operation.first_seen_at.as_millisecond(),
+        operation.updated_at.as_millisecond(),
+    );
+    let row = (
+        operation.id.0,
+        call,
+        subject,
+        id,
+        id.and_then(lookup_hash),
+        &operation.kind,
+        context,
+        context.and_then(lookup_hash),
+        operation.state.as_str(),
+        &operation.result,
+        times,
+        &operation.flags,
+        operation.facts.len(),
+    );
+    serde_json::value::to_raw_value(&row).map_err(|error| StoreError::Database(sqlx::Error::Encode(Box::new(error))))
+}
+
+/// Saves new calls, and what has become of known ones.
+pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[SavedCall]) -> Result<(), StoreError> {
+    if saved.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = saved
+        .iter()
+        .map(|call| {
+            let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
+            let state = call.story.state().map(CallState::as_str);
+            (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story)
+        })
+        .collect();
+    sqlx::query(
+        "INSERT INTO call
+             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story)
+         SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
+                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5
+         FROM json_each(?1)
+         WHERE true
+         ON CONFLICT (id) DO UPDATE SET
+             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story",
+    )
+    .bind(json(&rows)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

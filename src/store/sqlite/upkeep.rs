@@ -1,0 +1,290 @@
+//! Verify, rebuild, backup.
+
+use std::{collections::BTreeMap, fs::File, io, path::Path};
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::{
+    batch::{instant, json},
+    body_place, call_key_place, delivery_key_place, open_beside,
+    projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
+    read::LedgerReader,
+};
+use crate::{
+    domain::{
+        call::CallStory,
+        delivery::Correlation,
+        ids::PlatformId,
+        notification::Fact,
+        operation::{HeldFact, operations},
+    },
+    store::{
+        OpenError, Options, StoreError,
+        rows::{Difference, Finding},
+    },
+};
+
+/// How many calls are derived again in one transaction: a server beside us waits for less than its patience.
+const CALLS_AT_ONCE: i64 = 200;
+
+// ---- backup
+
+pub(in crate::store) async fn backup(reader: &LedgerReader, target: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::File { path: target.display().to_string(), source };
+    if target.try_exists().map_err(failed)? {
+        return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "it exists already")));
+    }
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    // Mode 0600, in the same folder, so that the finished copy appears under its name in one step.
+    let copy = tempfile::Builder::new().prefix(".callback-ledger-backup").tempfile_in(folder).map_err(failed)?;
+    let mut connection = reader.patient_connection().await?;
+    // Writes into an empty file as into none. Not synced by SQLite.
+    sqlx::query("VACUUM INTO ?1").bind(copy.path().display().to_string()).execute(&mut *connection).await?;
+    copy.as_file().sync_all().map_err(failed)?;
+    copy.persist_noclobber(target).map_err(|error| failed(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+// ---- verify
+
+pub(in crate::store) async fn verify(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
+    let mut connection = reader.patient_connection().await?;
+    let mut findings: Vec<Finding> = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(20)")
+        .fetch_all(&mut *connection)
+        .await?
+        .into_iter()
+        .filter(|line| line != "ok")
+        .map(|line| Finding(format!("database: {line}")))
+        .collect();
+    for (what, sql) in INVARIANTS {
+        let broken: Vec<i64> = sqlx::query_scalar(*sql).fetch_all(&mut *connection).await?;
+        findings.extend(broken.into_iter().map(|id| Finding(format!("{what}: {id:x}"))));
+    }
+    findings.extend(unsealable(reader, &mut connection).await?);
+    drop(connection);
+    Ok(findings)
+}
+
+/// What must hold in every ledger; each query names the rows for which it does not (20 at the most).
+const INVARIANTS: &[(&str, &str)] = &[
+    ("a reference to a row that is not there, from", "SELECT coalesce(rowid, 0) FROM pragma_foreign_key_check LIMIT 20"),
+    (
+        "a notification without its delivery",
+        "SELECT id FROM notification WHERE delivery_id NOT IN (SELECT id FROM delivery) LIMIT 20",
+    ),
+    (
+        "a notification without its call",
+        "SELECT id FROM notification WHERE call_id <> 0 AND call_id NOT IN (SELECT id FROM call) LIMIT 20",
+    ),
+    (
+        "a notification that the change log does not hold",
+        "SELECT id FROM notification WHERE id NOT IN (SELECT seq FROM change WHERE type = 'notification') LIMIT 20",
+    ),
+    (
+        "an operation that no notification tells",
+        "SELECT id FROM operation WHERE id NOT IN (SELECT id FROM notification) LIMIT 20",
+    ),
+    (
+        "a quarantined notification that counts for a call",
+        "SELECT id FROM notification WHERE disposition = 'quarantined' AND call_id <> 0 LIMIT 20",
+    ),
+    (
+        "a body without a key",
+        "SELECT delivery.id
+         FROM delivery
+         LEFT JOIN call ON call.id = sealed_for
+         WHERE body IS NOT NULL AND sealed_for IS NULL AND delivery.data_key IS NULL
+         LIMIT 20",
+    ),
+];
+
+/// Opens every body: authenticated encryption tells whether one was changed.
+async fn unsealable(reader: &LedgerReader, connection: &mut SqliteConnection) -> Result<Vec<Finding>, StoreError> {
+    type Row = (i64, Option<i64>, Option<Vec<u8>>, Vec<u8>);
+    let mut findings = Vec::new();
+    let mut after = 0;
+    loop {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT delivery.id, sealed_for, coalesce(delivery.data_key, call.data_key), body
+             FROM delivery
+             LEFT JOIN call ON call.id = sealed_for
+             WHERE delivery.id > ?1 AND body IS NOT NULL
+             ORDER BY delivery.id
+             LIMIT 500",
+        )
+        .bind(after)
+        .fetch_all(&mut *connection)
+        .await?;
+        let Some((last, ..)) = rows.last() else { return Ok(findings) };
+        after = *last;
+        for (id, sealed_for, data_key, body) in rows {
+            let Some(data_key) = data_key else { continue };
+            let place = sealed_for.map_or_else(|| delivery_key_place(id), call_key_place);
+            let opened = reader.master().data_key(&place, &data_key).and_then(|seal| seal.open(&body_place(id), &body));
+            if opened.is_err() {
+                findings.push(Finding(format!("a body that does not open with its key, of delivery: {id:x}")));
+            }
+        }
+    }
+}
+
+// ---- rebuild
+
+pub(in crate::store) async fn rebuild(options: &Options) -> Result<Vec<Difference>, OpenError> {
+    let mut connection = open_beside(options).await?;
+    let mut differences = Vec::new();
+    let mut after = 0;
+    loop {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(StoreError::from)?;
+        let last = rebuild_some(&mut transaction, after, &mut differences).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        match last {
+            Some(last) => after = last,
+            None => return Ok(differences),
+        }
+    }
+}
+
+/// Derives the next calls again; returns the last of them, `None` behind the last.
+async fn rebuild_some(
+    connection: &mut SqliteConnection,
+    after: i64,
+    differences: &mut Vec<Difference>,
+) -> Result<Option<i64>, StoreError> {
+    let calls: Vec<i64> = sqlx::query_scalar("SELECT id FROM call WHERE id > ?1 ORDER BY id LIMIT ?2")
+        .bind(after)
+        .bind(CALLS_AT_ONCE)
+        .fetch_all(&mut *connection)
+        .await?;
+    let Some(last) = calls.last().copied() else { return Ok(None) };
+    let asked = json(&calls)?;
+    let derived = derive(connection, &asked).await?;
+    rebuild_operations(connection, &asked, &derived, differences).await?;
+    rebuild_calls(connection, &asked, derived, differences).await?;
+    Ok(Some(last))
+}
+
+/// What the facts of some calls add up to.
+#[derive(Default)]
+struct Derived {
+    stories: BTreeMap<i64, CallStory>,
+    facts: BTreeMap<(i64, String), Vec<HeldFact>>,
+}
+
+async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derived, StoreError> {
+    type Row = (i64, i64, String, i64, String, String, Option<String>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT notification.id, notification.call_id, subject, notification.received_at, disposition, facts, correlation
+         FROM notification
+         JOIN delivery ON delivery.id = delivery_id
+         WHERE notification.call_id IN (SELECT value FROM json_each(?1))
+         ORDER BY notification.id",
+    )
+    .bind(calls)
+    .fetch_all(connection)
+    .await?;
+    let mut derived = Derived::default();
+    for (id, call, subject, received_at, disposition, facts, correlation) in rows {
+        let at = instant("notification", id, received_at)?;
+        let correlation: Correlation = match correlation.as_deref().map(serde_json::from_str) {
+            None => Correlation::default(),
+            Some(Ok(correlation)) => correlation,
+            Some(Err(_)) => return Err(StoreError::Inconsistent { table: "delivery", column: "correlation", id }),
+        };
+        let told = read_facts(id, &facts)?;
+        let fact = if let Fact::Call(fact) = &told.fact { Some(fact) } else { None };
+        derived.stories.entry(call).or_default().absorb(fact, &correlation, at);
+        let believed = matches!(disposition.as_str(), "applied" | "late");
+        if let Some(held) = held_fact(id, received_at, disposition == "late", &facts)?.filter(|_| believed) {
+            derived.facts.entry((call, subject)).or_default().push(held);
+        }
+    }
+    Ok(derived)
+}
+
+async fn rebuild_operations(
+    connection: &mut SqliteConnection,
+    calls: &str,
+    derived: &Derived,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    let held = operation_rows(connection, calls).await?;
+    let saved: Vec<SavedOperation> = derived
+        .facts
+        .iter()
+        .flat_map(|((call, subject), facts)| {
+            operations(facts).into_iter().map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
+        })
+        .collect();
+    let gone: Vec<i64> = held.keys().filter(|id| !saved.iter().any(|saved| saved.operation.id.0.0 == **id)).copied().collect();
+    projection::save_operations(connection, &saved, &gone).await?;
+    let now = operation_rows(connection, calls).await?;
+    differences.extend(differing("operation op_", &held, &now));
+    Ok(())
+}
+
+async fn rebuild_calls(
+    connection: &mut SqliteConnection,
+    calls: &str,
+    mut derived: Derived,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    type Row = (i64, String, String, String, String, Option<String>, i64);
+    let held = call_rows(connection, calls).await?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, source, call_id, receiver, audience, tenant_id, first_seen_at
+         FROM call
+         WHERE id IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(calls)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut saved = Vec::with_capacity(rows.len());
+    for (id, source, call_id, receiver, audience, tenant, first_seen_at) in rows {
+        let call_id = PlatformId::parse(&call_id).ok_or(StoreError::Inconsistent { table: "call", column: "call_id", id })?;
+        let story = derived.stories.remove(&id).unwrap_or_default();
+        saved.push(SavedCall { id, source, call_id, receiver, audience, tenant, first_seen_at, data_key: None, story });
+    }
+    projection::save_calls(connection, &saved).await?;
+    let now = call_rows(connection, calls).await?;
+    differences.extend(differing("call ", &held, &now));
+    Ok(())
+}
+
+/// The derived columns of some calls' operations, as one text each.
+async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT id, json_array(call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result,
+                               subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
+                               notifications)
+         FROM operation
+         WHERE call_id IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(calls)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
+/// The derived columns of some calls, as one text each.
+async fn call_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT id, json_array(state, chain_id, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(calls)
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().collect())
+}
+
+fn differing(what: &str, held: &BTreeMap<i64, String>, now: &BTreeMap<i64, String>) -> Vec<Difference> {
+    let nothing = || "nothing".to_owned();
+    let ids: std::collections::BTreeSet<&i64> = held.keys().chain(now.keys()).collect();
+    ids.into_iter()
+        .filter(|id| held.get(id) != now.get(id))
+        .map(|id| Difference {
+            what: format!("{what}{id:x}"),
+            held: held.get(id).cloned().unwrap_or_else(nothing),
+            derived: now.get(id).cloned().unwrap_or_else(nothing),
+        })
+        .collect()
+}

@@ -1,0 +1,329 @@
+//! The only writer: takes what waits in the queue, commits it as one group, and then answers each caller.
+//!
+//! A commit costs one sync of the disk however much is in it, so the busier the queue, the cheaper a delivery. When the
+//! database refuses data, the group is rolled back and its deliveries are committed one by one, so that the bad one fails
+//! alone; on I/O errors, a full disk or a lock all are refused, and the connection is made anew until a probe succeeds.
+
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Opened,
+    batch::{self, Batched},
+    is_refusal,
+};
+use crate::{
+    domain::{clock::Clock, delivery::Delivery, ids::Seq, trust::Admitted},
+    store::{
+        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError,
+        rejections::{RejectionRing, Repeated},
+    },
+};
+
+/// The most deliveries in one commit, and the most bytes of their bodies.
+const GROUP_DELIVERIES: usize = 512;
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// How often rejections are flushed, and an unwritable ledger is probed.
+const TICK: Duration = Duration::from_secs(1);
+/// How many rejections the ledger keeps.
+const REJECTIONS_KEPT: i64 = 10_000;
+
+/// A delivery in the queue.
+pub(in crate::store) struct Job {
+    pub(super) receiver: String,
+    pub(super) audience: String,
+    pub(super) tenant: Option<String>,
+    pub(super) delivery: Delivery,
+    reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    /// Given back when the job is done: the queue is bounded in bytes.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Job {
+    pub(in crate::store) fn new(
+        admitted: &impl Admitted,
+        delivery: Delivery,
+        room: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    ) -> Self {
+        Self {
+            receiver: admitted.receiver().to_owned(),
+            audience: admitted.audience().to_owned(),
+            tenant: admitted.tenant().map(ToOwned::to_owned),
+            delivery,
+            reply,
+            _room: room,
+        }
+    }
+
+    fn answer(self, answer: Result<Recorded, RecordError>) {
+        // The caller may have hung up; what is committed stays committed.
+        let _gone = self.reply.send(answer);
+    }
+}
+
+/// Gives out positions: the time in microseconds, made strictly increasing.
+#[derive(Debug)]
+pub(super) struct Positions {
+    last: i64,
+    clock: Clock,
+}
+
+impl Positions {
+    pub(super) fn next(&mut self) -> Seq {
+        self.last = self.clock.now().as_microsecond().max(self.last + 1);
+        Seq(self.last)
+    }
+}
+
+/// The writer's task.
+pub(in crate::store) struct Writer {
+    connection: Option<SqliteConnection>,
+    connect: SqliteConnectOptions,
+    master: Arc<MasterKey>,
+    clock: Clock,
+    positions: Option<Positions>,
+    observer: Observer,
+    jobs: mpsc::Receiver<Job>,
+    rejections: Arc<RejectionRing>,
+    writable: watch::Sender<bool>,
+    changes: Changes,
+    /// One server per ledger.
+    _lock: File,
+}
+
+impl Writer {
+    pub(in crate::store) fn new(
+        opened: Opened,
+        options: &Options,
+        jobs: mpsc::Receiver<Job>,
+        rejections: Arc<RejectionRing>,
+        writable: watch::Sender<bool>,
+        changes: Changes,
+    ) -> Self {
+        Self {
+            connection: Some(opened.writer),
+            connect: opened.connect,
+            master: opened.master,
+            clock: options.clock.clone(),
+            positions: None,
+            observer: Arc::clone(&options.observer),
+            jobs,
+            rejections,
+            writable,
+            changes,
+            _lock: opened.lock,
+        }
+    }
+
+    /// Runs until every sender is gone and the queue is empty.
+    pub(in crate::store) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let rejections = Arc::clone(&self.rejections);
+        loop {
+            tokio::select! {
+                biased;
+                () = rejections.wanted() => self.flush_rejections().await,
+                _ = tick.tick() => {
+                    self.probe().await;
+                    self.flush_rejections().await;
+                }
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.commit_group(job).await,
+                    None => break,
+                },
+            }
+        }
+        self.flush_rejections().await;
+        if let Some(connection) = self.connection.take() {
+            // Nothing is lost if this fails: the WAL is read at the next start.
+            let _closed = connection.close().await;
+        }
+    }
+
+    async fn commit_group(&mut self, first: Job) {
+        let mut bytes = first.delivery.body.len();
+        let mut jobs = vec![first];
+        while jobs.len() < GROUP_DELIVERIES && bytes < GROUP_BYTES {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            bytes += job.delivery.body.len();
+            jobs.push(job);
+        }
+        match self.commit(&jobs).await {
+            Ok(recorded) => jobs.into_iter().zip(recorded).for_each(|(job, recorded)| job.answer(Ok(recorded))),
+            Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
+            Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error))),
+        }
+    }
+
+    async fn commit_one_by_one(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            let recorded = self.commit(std::slice::from_ref(&job)).await;
+            job.answer(recorded.and_then(|mut recorded| recorded.pop().ok_or(RecordError::Refused)));
+        }
+    }
+
+    async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Recorded>, RecordError> {
+        let started = Instant::now();
+        match self.try_commit(jobs).await {
+            Ok(batched) => {
+                self.set_writable(true);
+                (self.observer)(&Committed {
+                    deliveries: jobs.len(),
+                    took: started.elapsed(),
+                    kinds: batched.kinds,
+                    finals: batched.finals,
+                });
+                if !batched.changed.is_empty() {
+                    // Nobody listening is no error.
+                    let _receivers = self.changes.send(Arc::new(batched.changed));
+                }
+                Ok(batched.recorded)
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn try_commit(&mut self, jobs: &[Job]) -> Result<Batched, StoreError> {
+        self.connect().await?;
+        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
+            return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
+        };
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let batched = batch::record(&mut transaction, &self.master, positions, jobs).await?;
+        transaction.commit().await?;
+        Ok(batched)
+    }
+
+    /// Makes the connection anew if the last failure took it, and learns where the positions stand.
+    async fn connect(&mut self) -> Result<(), StoreError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.connect.connect().await?),
+        };
+        if self.positions.is_none() {
+            let last: i64 = sqlx::query_scalar(
+                "SELECT max(
+                     (SELECT coalesce(max(seq), 0) FROM change),
+                     (SELECT coalesce(max(id), 0) FROM delivery),
+                     (SELECT coalesce(max(id), 0) FROM call),
+                     (SELECT coalesce(max(id), 0) FROM rejection)
+                 )",
+            )
+            .fetch_one(connection)
+            .await?;
+            self.positions = Some(Positions { last, clock: self.clock.clone() });
+        }
+        Ok(())
+    }
+
+    /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
+    fn failed(&mut self, error: &StoreError) -> RecordError {
+        let refused = match error {
+            StoreError::Database(error) => is_refusal(error),
+            StoreError::Seal(_) | StoreError::Inconsistent { .. } => true,
+            StoreError::TooLong | StoreError::File { .. } => false,
+        };
+        if refused {
+            tracing::error!(error = %error, "the ledger refused a delivery");
+            return RecordError::Refused;
+        }
+        if self.set_writable(false) {
+            tracing::error!(error = %error, "the ledger cannot be written: deliveries are refused until it can");
+        }
+        self.connection = None;
+        RecordError::Unavailable
+    }
+
+    /// While the ledger is unwritable: tries again whether it is. A waiting delivery is a probe of its own.
+    async fn probe(&mut self) {
+        if *self.writable.borrow() || !self.jobs.is_empty() {
+            return;
+        }
+        match self.try_probe().await {
+            Ok(()) => {
+                self.set_writable(true);
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "the ledger still cannot be written");
+                self.connection = None;
+            }
+        }
+    }
+
+    async fn try_probe(&mut self) -> Result<(), StoreError> {
+        self.connect().await?;
+        let Some(connection) = &mut self.connection else { return Err(StoreError::TooLong) };
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        // Enough to need room on the disk, and nothing that anybody reads.
+        sqlx::query("UPDATE ledger SET key_check = key_check").execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Whether this changed anything.
+    fn set_writable(&mut self, now: bool) -> bool {
+        let changed = self.writable.send_if_modified(|writable| std::mem::replace(writable, now) != now);
+        if changed && now {
+            tracing::info!("the ledger can be written again");
+        }
+        changed
+    }
+
+    /// Rejections wait while the ledger cannot be written: the ring is bounded, and good deliveries come first.
+    async fn flush_rejections(&mut self) {
+        if !*self.writable.borrow() {
+            self.rejections.done();
+            return;
+        }
+        let (rejections, dropped) = self.rejections.take();
+        if dropped > 0 {
+            tracing::warn!(dropped, "more rejections than the ledger keeps: some were only counted");
+        }
+        if !rejections.is_empty()
+            && let Err(error) = self.write_rejections(&rejections).await
+        {
+            tracing::debug!(error = %error, lost = rejections.len(), "rejections could not be written");
+            self.failed(&error);
+        }
+        self.rejections.done();
+    }
+
+    async fn write_rejections(&mut self, rejections: &[Repeated]) -> Result<(), StoreError> {
+        self.connect().await?;
+        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return Ok(()) };
+        let rows: Vec<_> = rejections
+            .iter()
+            .map(|Repeated { first, count, last_at }| {
+                let at = first.at.as_millisecond();
+                let text = (&first.peer, &first.unverified_key_id, &first.unverified_issuer, &first.user_agent);
+                (positions.next(), at, last_at.as_millisecond(), count, &first.receiver, first.reason.as_str(), text)
+            })
+            .collect();
+        let rows = serde_json::to_string(&rows).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "INSERT INTO rejection (id, at, last_at, count, receiver, reason, peer, key_id, issuer, user_agent)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                    value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
+             FROM json_each(?1)",
+        )
+        .bind(rows)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM rejection WHERE id <= (SELECT id FROM rejection ORDER BY id DESC LIMIT 1 OFFSET ?1)")
+            .bind(REJECTIONS_KEPT)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+}
