@@ -1,1 +1,19 @@
-//! To come.
+//! Transport: the public callbacks, the private API, and what both answer with.
+//!
+//! - [`public`]: the internet-facing listener, callbacks and nothing else
+//! - [`api`]: the private listener
+//! - [`view`]: the JSON shapes of the API
+//! - [`problem`]: every answer that is not a success; the only file that knows status codes of errors
+//! - [`metrics`]: what is counted
+//! - [`trace`]: one span a request
+//! - [`in_process`]: the private API without a socket, for the command line
+//!
+//! Called by `app`, and by `cli` for the views.
+
+pub mod api;
+pub mod in_process;
+pub mod metrics;
+pub mod problem;
+pub mod public;
+pub mod trace;
+pub mod view;

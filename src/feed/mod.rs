@@ -1,0 +1,121 @@
+//! Somebody listens: waits for the end of an operation.
+//!
+//! A wait looks once, and then again each time a commit changes an operation of the same call or context. Without a writer
+//! in the process (a command that reads a ledger directly) it looks twice a second. Called by `http`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{
+    domain::{
+        clock::Clock,
+        ids::{OperationId, PlatformId},
+    },
+    store::{
+        LedgerReader, StoreError,
+        rows::{ChangedOperation, OperationFilter, OperationRow, PageRequest},
+    },
+};
+
+/// How often a ledger is looked at whose writer is elsewhere.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What a wait for a match came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// The newest match; it has ended.
+    Ended(Box<OperationRow>),
+    /// Several open ones match.
+    Ambiguous(Vec<OperationId>),
+    /// The time was over first.
+    TimedOut,
+}
+
+/// Waits until the operation has ended or `patience` is over, and returns it as it then is; `None` if there is no such
+/// operation.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn wait_for(
+    reader: &LedgerReader,
+    clock: &Clock,
+    id: OperationId,
+    patience: Duration,
+) -> Result<Option<OperationRow>, StoreError> {
+    let end = Instant::now() + patience;
+    let mut changes = reader.changes();
+    loop {
+        let Some(operation) = reader.operation(id, clock.now()).await? else { return Ok(None) };
+        if operation.state.is_final() {
+            return Ok(Some(operation));
+        }
+        let concerns = |changed: &ChangedOperation| changed.call_id == operation.call_id;
+        if !changed(&mut changes, end, concerns).await {
+            return Ok(Some(operation));
+        }
+    }
+}
+
+/// Waits until the newest operation that matches has ended, also one that nobody has seen yet.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn wait_for_match(
+    reader: &LedgerReader,
+    clock: &Clock,
+    filter: &OperationFilter,
+    patience: Duration,
+) -> Result<Waited, StoreError> {
+    let end = Instant::now() + patience;
+    let context = filter.context.as_deref().and_then(PlatformId::parse);
+    let concerns = |changed: &ChangedOperation| {
+        filter.call_id.as_ref().is_none_or(|call| *call == changed.call_id)
+            && context.as_ref().is_none_or(|context| changed.context.as_deref().and_then(PlatformId::parse).as_ref() == Some(context))
+    };
+    let mut changes = reader.changes();
+    loop {
+        if let Some(waited) = look(reader, clock, filter).await? {
+            return Ok(waited);
+        }
+        if !changed(&mut changes, end, concerns).await {
+            return Ok(Waited::TimedOut);
+        }
+    }
+}
+
+async fn look(reader: &LedgerReader, clock: &Clock, filter: &OperationFilter) -> Result<Option<Waited>, StoreError> {
+    let open = OperationFilter { open: Some(true), ..filter.clone() };
+    let open = reader.operations(&open, PageRequest { after: None, limit: 10 }, clock.now()).await?.rows;
+    match open.as_slice() {
+        [] => {}
+        [_] => return Ok(None),
+        several => return Ok(Some(Waited::Ambiguous(several.iter().map(|operation| operation.id).collect()))),
+    }
+    let newest = reader.operations(filter, PageRequest { after: None, limit: 1 }, clock.now()).await?.rows.pop();
+    Ok(newest.filter(|operation| operation.state.is_final()).map(|operation| Waited::Ended(Box::new(operation))))
+}
+
+/// Waits for a commit that concerns us; `false` once the time is over.
+async fn changed(
+    changes: &mut Option<Receiver<Arc<Vec<ChangedOperation>>>>,
+    end: Instant,
+    concerns: impl Fn(&ChangedOperation) -> bool,
+) -> bool {
+    let Some(changes) = changes else {
+        return timeout_at(end, sleep(LOOK_EVERY)).await.is_ok();
+    };
+    loop {
+        match timeout_at(end, changes.recv()).await {
+            Err(_elapsed) => return false,
+            // Too many to have heard them all: look.
+            Ok(Err(RecvError::Lagged(_))) => return true,
+            Ok(Err(RecvError::Closed)) => return false,
+            Ok(Ok(commit)) if commit.iter().any(&concerns) => return true,
+            Ok(Ok(_)) => {}
+        }
+    }
+}

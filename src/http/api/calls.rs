@@ -1,0 +1,131 @@
+//! `/v1/calls`.
+
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    web::{Data, Path},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Api,
+    operations::answer,
+    query::{Paging, Query, instant, list as page_of, named},
+};
+use crate::{
+    domain::{call::CallState, ids::PlatformId},
+    http::{
+        problem::{Problem, ProblemBody},
+        view::{CallView, List, TimelineView},
+    },
+    store::rows::CallFilter,
+};
+
+/// Which calls.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CallQuery {
+    /// Of this source.
+    source: Option<String>,
+    /// In this state, as the platform spells it.
+    state: Option<String>,
+    /// First seen then or later.
+    #[serde(deserialize_with = "instant")]
+    #[param(value_type = Option<String>)]
+    since: Option<Timestamp>,
+    /// First seen before.
+    #[serde(deserialize_with = "instant")]
+    #[param(value_type = Option<String>)]
+    until: Option<Timestamp>,
+    /// At most so many rows, 1 to 250; 50 unless told.
+    limit: Option<u32>,
+    /// Where the page begins: taken from `nextLink`.
+    cursor: Option<String>,
+}
+
+/// A page of calls, newest first.
+#[utoipa::path(params(CallQuery), responses(
+    (status = 200, body = List<CallView>),
+    (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/calls")]
+pub(super) async fn list(
+    api: Data<Api>,
+    request: HttpRequest,
+    query: Query<CallQuery>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let asked = query.0;
+    let page = async {
+        let state = named("state", asked.state.as_ref(), CallState::parse, &CallState::ALL.map(CallState::as_str))?;
+        let filter = CallFilter {
+            source: asked.source,
+            state: state.map(|state| state.as_str().to_owned()),
+            since: asked.since,
+            until: asked.until,
+        };
+        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
+        Ok(api.reader.calls(&filter, paging.request()?).await?)
+    };
+    Ok(answer(page.await.map(|page| page_of::<_, CallView>(page, request.uri())), &request))
+}
+
+/// Which of the calls with this id.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SourceQuery {
+    /// The source, if several know a call of this id.
+    source: Option<String>,
+}
+
+/// One call, its id in any spelling.
+#[utoipa::path(params(("callId" = String, Path), SourceQuery), responses(
+    (status = 200, body = CallView),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/calls/{callId}")]
+pub(super) async fn show(
+    api: Data<Api>,
+    request: HttpRequest,
+    id: Path<String>,
+    query: Query<SourceQuery>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let call = async {
+        let calls = api.reader.call(&call_id(&id)?).await?;
+        let wanted = |source: &String| query.0.source.as_ref().is_none_or(|wanted| wanted == source);
+        calls.into_iter().find(|call| wanted(&call.source)).map(CallView::from).ok_or_else(no_call)
+    };
+    Ok(answer(call.await, &request))
+}
+
+/// Everything about one call, oldest first.
+#[utoipa::path(params(("callId" = String, Path), Paging), responses(
+    (status = 200, body = List<TimelineView>),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/calls/{callId}/timeline")]
+pub(super) async fn timeline(
+    api: Data<Api>,
+    request: HttpRequest,
+    id: Path<String>,
+    query: Query<Paging>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let page = async {
+        let id = call_id(&id)?;
+        if api.reader.call(&id).await?.is_empty() {
+            return Err(no_call());
+        }
+        Ok(api.reader.timeline(&id, query.0.request()?).await?)
+    };
+    Ok(answer(page.await.map(|page| page_of::<_, TimelineView>(page, request.uri())), &request))
+}
+
+fn call_id(text: &str) -> Result<PlatformId, Problem> {
+    PlatformId::parse(text).ok_or_else(no_call)
+}
+
+fn no_call() -> Problem {
+    Problem::NotFound("there is no such call".to_owned())
+}

@@ -1,0 +1,103 @@
+//! Who may ask.
+//!
+//! 1. With tokens: every call but the two health checks needs one, compared by its SHA-256 in constant time.
+//! 2. Without tokens the listener is on loopback (the configuration sees to it), and the `Host` must be a loopback name
+//!    too: otherwise any web page could reach us through a name of its own that points here (DNS rebinding).
+//! 3. A page of another site never gets an answer: foreign `Origin`, `Sec-Fetch-Site: cross-site`.
+
+use actix_web::{
+    Error, HttpRequest,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN},
+    middleware::Next,
+};
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
+
+use crate::http::problem::Problem;
+
+/// A token that opens the private API.
+#[derive(Clone, Debug)]
+pub struct PrivateToken {
+    /// What the log calls it.
+    pub name: String,
+    /// Its SHA-256.
+    pub sha256: Vec<u8>,
+}
+
+/// Decides who may ask.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// The tokens; empty on a loopback listener.
+    pub tokens: Vec<PrivateToken>,
+}
+
+impl Guard {
+    /// The middleware.
+    ///
+    /// # Errors
+    /// Those of the service behind it; who may not ask is answered here.
+    pub async fn check<B: MessageBody + 'static>(
+        self,
+        request: ServiceRequest,
+        next: Next<B>,
+    ) -> Result<ServiceResponse<BoxBody>, Error> {
+        match self.refusal(request.request()) {
+            None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+            Some(problem) => {
+                let answer = problem.answer(request.request());
+                Ok(request.into_response(answer))
+            }
+        }
+    }
+
+    fn refusal(&self, request: &HttpRequest) -> Option<Problem> {
+        let headers = request.headers();
+        if is_foreign(headers) {
+            return Some(Problem::OriginNotAllowed); // rule 3
+        }
+        if self.tokens.is_empty() {
+            return (!is_loopback_host(headers)).then_some(Problem::HostNotAllowed); // rule 2
+        }
+        if matches!(request.path(), "/healthz" | "/readyz") || self.knows(headers) {
+            return None; // rule 1
+        }
+        Some(Problem::TokenRequired)
+    }
+
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let mut sent = headers.get_all(AUTHORIZATION);
+        let (Some(value), None) = (sent.next(), sent.next()) else { return false };
+        let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return false };
+        let hash = digest::digest(&digest::SHA256, token);
+        // Every token is compared, so that the time tells nothing about which.
+        let known = self.tokens.iter().fold(false, |known, token| {
+            verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok() || known
+        });
+        scheme.eq_ignore_ascii_case(b"bearer ") && known
+    }
+}
+
+/// A page of another site asks.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return true;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    authority.is_none() || authority != host
+}
+
+fn is_loopback_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST);
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Ok(host) = host.to_str() else { return false };
+    let Ok(url) = url::Url::parse(&format!("http://{host}/")) else { return false };
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

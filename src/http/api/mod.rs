@@ -1,0 +1,115 @@
+//! The private listener: what the ledger knows, for bots, operators and scripts.
+//!
+//! Each file is a resource; [`guard`] decides who may ask, [`query`] reads what is asked. To add a call: its handler in the
+//! file of its resource, one line in [`configure`], one in [`Description`].
+
+mod calls;
+mod guard;
+mod health;
+mod notifications;
+mod operations;
+mod query;
+mod rejections;
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    web::{self, Data, ServiceConfig},
+};
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+
+pub use self::guard::{Guard, PrivateToken};
+use super::{metrics::Metrics, problem::Problem};
+use crate::{
+    domain::clock::Clock,
+    receive::Receiver,
+    store::{Ledger, LedgerReader},
+};
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Where everything is read.
+    pub reader: LedgerReader,
+    /// The ledger and its receivers; `None` where a command reads a ledger that nobody serves here.
+    pub service: Option<Service>,
+    /// Where "now" comes from.
+    pub clock: Clock,
+    /// Ends open waits.
+    pub shutdown: CancellationToken,
+}
+
+/// The parts of a running service that the API reports on.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Its receivers.
+    pub receivers: Vec<Arc<Receiver>>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Adds every call of the API.
+pub fn configure(app: &mut ServiceConfig, api: &Api) {
+    app.app_data(Data::new(api.clone()))
+        .service(operations::wait_for_match)
+        .service(operations::list)
+        .service(operations::show)
+        .service(operations::history)
+        .service(calls::list)
+        .service(calls::show)
+        .service(calls::timeline)
+        .service(notifications::list)
+        .service(notifications::show)
+        .service(notifications::raw)
+        .service(rejections::list)
+        .service(health::healthz)
+        .service(health::readyz)
+        .service(health::metrics)
+        .service(openapi)
+        .default_service(web::to(unknown));
+}
+
+async fn unknown(request: HttpRequest) -> HttpResponse {
+    let known = request.resource_map().has_resource(request.path());
+    if known {
+        return Problem::MethodNotAllowed("GET").answer(&request);
+    }
+    Problem::NotFound("the API has no such path; GET /openapi.json lists them".to_owned()).answer(&request)
+}
+
+/// The API's description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "callback-ledger",
+        description = "What the ledger knows of calls, operations and notifications. Lists are newest first and run in pages: \
+                       follow `nextLink`. Errors are problem documents (RFC 9457); look at their `code`."
+    ),
+    paths(
+        operations::list,
+        operations::show,
+        operations::history,
+        operations::wait_for_match,
+        calls::list,
+        calls::show,
+        calls::timeline,
+        notifications::list,
+        notifications::show,
+        notifications::raw,
+        rejections::list,
+        health::healthz,
+        health::readyz,
+        health::metrics,
+    )
+)]
+#[derive(Debug)]
+pub struct Description;
+
+#[get("/openapi.json")]
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().json(Description::openapi())
+}

@@ -1,0 +1,132 @@
+//! `/v1/notifications`.
+
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS},
+    web::{Data, Path},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Api,
+    operations::answer,
+    query::{Paging, Query, instant, list as page_of, named, platform_id},
+};
+use crate::{
+    domain::{ids::NotificationId, notification::Disposition},
+    http::{
+        problem::{Problem, ProblemBody},
+        view::{List, NotificationView},
+    },
+    store::rows::NotificationFilter,
+};
+
+/// Which notifications.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct NotificationQuery {
+    /// Of this source.
+    source: Option<String>,
+    /// About this call, quarantined ones included.
+    call_id: Option<String>,
+    /// Of this kind, as the platform spells it.
+    kind: Option<String>,
+    /// `applied`, `late`, `unrecognized` or `quarantined`.
+    disposition: Option<String>,
+    /// Received then or later.
+    #[serde(deserialize_with = "instant")]
+    #[param(value_type = Option<String>)]
+    since: Option<Timestamp>,
+    /// Received before.
+    #[serde(deserialize_with = "instant")]
+    #[param(value_type = Option<String>)]
+    until: Option<Timestamp>,
+    /// At most so many rows, 1 to 250; 50 unless told.
+    limit: Option<u32>,
+    /// Where the page begins: taken from `nextLink`.
+    cursor: Option<String>,
+}
+
+/// A page of notifications, newest first.
+#[utoipa::path(params(NotificationQuery), responses(
+    (status = 200, body = List<NotificationView>),
+    (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/notifications")]
+pub(super) async fn list(
+    api: Data<Api>,
+    request: HttpRequest,
+    query: Query<NotificationQuery>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let asked = query.0;
+    let page = async {
+        let known = Disposition::ALL.map(Disposition::as_str);
+        let filter = NotificationFilter {
+            disposition: named("disposition", asked.disposition.as_ref(), Disposition::parse, &known)?,
+            source: asked.source,
+            call_id: platform_id(asked.call_id.as_ref()),
+            kind: asked.kind,
+            since: asked.since,
+            until: asked.until,
+        };
+        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
+        Ok(api.reader.notifications(&filter, paging.request()?).await?)
+    };
+    Ok(answer(page.await.map(|page| page_of::<_, NotificationView>(page, request.uri())), &request))
+}
+
+/// One notification.
+#[utoipa::path(params(("id" = String, Path)), responses(
+    (status = 200, body = NotificationView),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/notifications/{id}")]
+pub(super) async fn show(
+    api: Data<Api>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let notification = async {
+        let found = api.reader.notification(notification_id(&id)?).await?;
+        found.map(NotificationView::from).ok_or_else(no_notification)
+    };
+    Ok(answer(notification.await, &request))
+}
+
+/// The body of the delivery that brought a notification, byte for byte as received.
+#[utoipa::path(params(("id" = String, Path)), responses(
+    (status = 200, description = "as received", content_type = "application/octet-stream"),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+))]
+#[get("/v1/notifications/{id}/raw")]
+pub(super) async fn raw(
+    api: Data<Api>,
+    request: HttpRequest,
+    id: Path<String>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let body = async {
+        let delivery = api.reader.delivery_of(notification_id(&id)?).await?.ok_or_else(no_notification)?;
+        delivery.body.ok_or_else(|| Problem::NotFound("the body was erased".to_owned()))
+    };
+    // A body is a stranger's text: it is never to be taken for a page of ours.
+    Ok(match body.await {
+        Ok(body) => HttpResponse::Ok()
+            .content_type("application/octet-stream")
+            .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((CONTENT_SECURITY_POLICY, "sandbox"))
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .body(body),
+        Err(problem) => problem.answer(&request),
+    })
+}
+
+fn notification_id(text: &str) -> Result<NotificationId, Problem> {
+    text.parse().map_err(|_error| no_notification())
+}
+
+fn no_notification() -> Problem {
+    Problem::NotFound("there is no such notification".to_owned())
+}

@@ -1,0 +1,220 @@
+//! Every answer that is not a success: RFC 9457 problem documents, and the two constant bodies of those who are not let in.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{
+        StatusCode,
+        header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+};
+use serde::Serialize;
+use tracing_actix_web::RequestId;
+use utoipa::ToSchema;
+
+use crate::{domain::rejection::RejectionReason, receive::NotAccepted, store::StoreError};
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemBody {
+    /// `urn:callback-ledger:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The same for every problem of this code.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong this time.
+    detail: String,
+    /// Stable: what a program should look at.
+    code: &'static str,
+    /// What the log calls this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+/// Every answer that is not a success.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", self.code())]
+pub enum Problem {
+    /// An authenticated body that is not the source's envelope.
+    Unreadable(String),
+    /// Not let in, whatever the reason.
+    NotLetIn,
+    /// Let in, but the tenant is not allowed.
+    TenantNotAllowed,
+    /// No such path.
+    NotFound(String),
+    /// Another method than the path knows; which it knows.
+    MethodNotAllowed(&'static str),
+    /// Over the limit of so many bytes.
+    TooLarge(usize),
+    /// A compressed body.
+    UnsupportedMediaType(String),
+    /// A body that ended early, or never came.
+    BodyNotReceived(String),
+    /// The keys cannot be had.
+    KeysUnavailable(Duration),
+    /// The ledger cannot take it.
+    LedgerUnavailable(String),
+    /// A query took too long.
+    QueryTimeout,
+    /// A query that we do not understand.
+    InvalidQuery(String),
+    /// A wait was over before what was waited for.
+    Timeout(String),
+    /// Several operations match a wait for one.
+    Ambiguous(String),
+    /// The private listener was called by another name than its own.
+    HostNotAllowed,
+    /// The private listener was called by a page of another origin.
+    OriginNotAllowed,
+    /// No token for the private API, or a wrong one.
+    TokenRequired,
+    /// Our fault.
+    Internal,
+}
+
+impl Problem {
+    /// Status, code and title: one row for each problem.
+    const fn row(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable", "The body cannot be read"),
+            Self::BodyNotReceived(_) => (StatusCode::BAD_REQUEST, "body_not_received", "The body did not arrive"),
+            Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query", "The query is not understood"),
+            Self::NotLetIn | Self::TokenRequired => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is required"),
+            Self::TenantNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The tenant is not allowed"),
+            Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
+            Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "The origin is not allowed"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "There is nothing here"),
+            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed"),
+            Self::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout", "The wait is over"),
+            Self::Ambiguous(_) => (StatusCode::CONFLICT, "ambiguous", "Several operations match"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is too large"),
+            Self::UnsupportedMediaType(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body's encoding is not supported")
+            }
+            Self::KeysUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", "Callers cannot be checked now"),
+            Self::LedgerUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "The ledger is not available"),
+            Self::QueryTimeout => (StatusCode::SERVICE_UNAVAILABLE, "query_timeout", "The query took too long"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.row().1
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Unreadable(why) | Self::BodyNotReceived(why) | Self::InvalidQuery(why) | Self::NotFound(why) => why.clone(),
+            Self::Timeout(why) | Self::Ambiguous(why) | Self::LedgerUnavailable(why) | Self::UnsupportedMediaType(why) => {
+                why.clone()
+            }
+            Self::NotLetIn => "the caller was not authenticated".to_owned(),
+            Self::TokenRequired => "send a token of this ledger as Authorization: Bearer".to_owned(),
+            Self::TenantNotAllowed => "the token is good, but its tenant is not on the receiver's list".to_owned(),
+            Self::HostNotAllowed => "without tokens the private listener answers to loopback names alone".to_owned(),
+            Self::OriginNotAllowed => "the private listener does not answer to other sites' pages".to_owned(),
+            Self::MethodNotAllowed(allowed) => format!("this path knows {allowed}"),
+            Self::TooLarge(limit) => format!("at most {limit} bytes are read"),
+            Self::KeysUnavailable(_) => "the issuer's keys cannot be had; try again".to_owned(),
+            Self::QueryTimeout => "narrow the query and try again".to_owned(),
+            Self::Internal => "the log says more, under this request id".to_owned(),
+        }
+    }
+
+    /// The answer to `request`. Who is not let in gets one constant body, without as much as a request id.
+    #[must_use]
+    pub fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let constant = matches!(self, Self::NotLetIn | Self::TenantNotAllowed);
+        let id = request.extensions().get::<RequestId>().map(ToString::to_string);
+        self.response(if constant { None } else { id })
+    }
+
+    fn response(&self, request_id: Option<String>) -> HttpResponse {
+        let (status, code, title) = self.row();
+        let mut response = HttpResponseBuilder::new(status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        match self {
+            Self::NotLetIn | Self::TokenRequired => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                response.insert_header((ALLOW, *allowed));
+            }
+            Self::KeysUnavailable(after) => {
+                response.insert_header((RETRY_AFTER, after.as_secs().max(1).to_string()));
+            }
+            Self::LedgerUnavailable(_) | Self::QueryTimeout => {
+                response.insert_header((RETRY_AFTER, "2"));
+            }
+            _ => {}
+        }
+        let kind = format!("urn:callback-ledger:problem:{code}");
+        response.json(ProblemBody { kind, title, status: status.as_u16(), detail: self.detail(), code, request_id })
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.row().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response(None)
+    }
+}
+
+/// The status that answers a rejection, as `/v1/rejections` shows it.
+#[must_use]
+pub const fn rejection_status(reason: RejectionReason) -> u16 {
+    match reason {
+        RejectionReason::MissingToken
+        | RejectionReason::NotBearer
+        | RejectionReason::MalformedToken
+        | RejectionReason::UnsupportedAlgorithm
+        | RejectionReason::UnknownKey
+        | RejectionReason::BadSignature
+        | RejectionReason::WrongIssuer
+        | RejectionReason::WrongAudience
+        | RejectionReason::Expired
+        | RejectionReason::NotYetValid
+        | RejectionReason::MissingClaim => 401,
+        RejectionReason::TenantNotAllowed => 403,
+        RejectionReason::TooLarge => 413,
+    }
+}
+
+/// What the public listener answers when a delivery is not accepted.
+#[must_use]
+pub fn not_accepted(reason: NotAccepted, max_body_bytes: usize) -> Problem {
+    match reason {
+        NotAccepted::Rejected(RejectionReason::TooLarge) => Problem::TooLarge(max_body_bytes),
+        NotAccepted::Rejected(RejectionReason::TenantNotAllowed) => Problem::TenantNotAllowed,
+        NotAccepted::Rejected(_) => Problem::NotLetIn,
+        NotAccepted::Unreadable(why) => Problem::Unreadable(why),
+        NotAccepted::CannotCheck { retry_after } => Problem::KeysUnavailable(retry_after),
+        NotAccepted::NotRecorded(error) => Problem::LedgerUnavailable(error.to_string()),
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooLong => Self::QueryTimeout,
+            StoreError::Database(error) => {
+                tracing::error!(error = %error, "the ledger cannot be read");
+                Self::LedgerUnavailable("the ledger cannot be read now".to_owned())
+            }
+            error => {
+                tracing::error!(error = %error, "the ledger holds what it should not");
+                Self::Internal
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The internet-facing listener: callbacks and nothing else.
+//!
+//! ```text
+//! POST <receiver path>
+//!   1 path            routing: one resource per receiver           404, 405
+//!   2 Authorization   receiver.admit                               401, 403, 503
+//!   3 body            read, with a bound, only after 2             413
+//!   4 read
+//!   5 record          receiver.accept                              400, 503
+//!   6 reply                                                        2xx
+//! ```
+
+use std::time::Instant;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{AUTHORIZATION, CONTENT_ENCODING, HeaderMap, USER_AGENT},
+    },
+    web::{self, Payload, ServiceConfig, ThinData},
+};
+use std::sync::Arc;
+
+use super::{
+    metrics::Metrics,
+    problem::{Problem, not_accepted},
+};
+use crate::{
+    domain::{delivery::Correlation, text::tame},
+    receive::{Accepted, Caller, NotAccepted, Receiver},
+    source::Reply,
+    store::RecordedNotification,
+};
+
+/// Adds one resource per receiver; everything else is 404.
+pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Metrics) {
+    for receiver in receivers {
+        let state = (Arc::clone(receiver), metrics.clone());
+        app.service(
+            web::resource(receiver.path.as_str())
+                .app_data(ThinData(state))
+                .route(web::post().to(callback))
+                .default_service(web::to(|request: HttpRequest| async move { Problem::MethodNotAllowed("POST").answer(&request) })),
+        );
+    }
+    app.default_service(web::to(|request: HttpRequest| async move {
+        Problem::NotFound("no receiver is configured at this path".to_owned()).answer(&request)
+    }));
+}
+
+type State = ThinData<(Arc<Receiver>, Metrics)>;
+
+async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpResponse {
+    let started = Instant::now();
+    let ThinData((receiver, metrics)) = state;
+    let caller = caller(&request, &receiver);
+    let correlation = caller.correlation.clone();
+    let outcome = receive(&receiver, &metrics, caller, &request, payload).await;
+    let (mut response, name) = match &outcome {
+        Ok(accepted) => (reply(&accepted.reply), outcome_name(accepted)),
+        Err(problem) => (problem.answer(&request), problem.code()),
+    };
+    if outcome.is_ok() {
+        echo(&correlation, response.headers_mut());
+    }
+    metrics.delivery(&receiver.path, name, started.elapsed());
+    response
+}
+
+/// Steps 2 to 5.
+async fn receive(
+    receiver: &Receiver,
+    metrics: &Metrics,
+    caller: Caller,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Accepted, Problem> {
+    let problem = |reason: NotAccepted| {
+        if let NotAccepted::Rejected(reason) = &reason {
+            metrics.rejection(*reason);
+        }
+        not_accepted(reason, receiver.max_body_bytes)
+    };
+    let admission = receiver.admit(&caller).await.map_err(problem)?;
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        let encoding = tame(encoding.to_str().unwrap_or("an unreadable one"));
+        return Err(Problem::UnsupportedMediaType(format!("bodies are read as they are, not as {encoding}")));
+    }
+    let body = match payload.to_bytes_limited(receiver.max_body_bytes).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
+        Err(_over) => return Err(problem(receiver.too_large(&caller, &admission))),
+    };
+    let accepted = receiver.accept(&admission, caller, body.to_vec()).await;
+    if let Ok(accepted) = &accepted {
+        log(receiver, accepted);
+    }
+    accepted.map_err(problem)
+}
+
+/// What is known of a caller before anybody believes it.
+fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
+    let headers = request.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(tame).filter(|text| !text.is_empty());
+    Caller {
+        authorization: headers.get_all(AUTHORIZATION).map(|value| value.as_bytes().to_vec()).collect(),
+        peer: request.peer_addr().map(|address| address.ip().to_string()),
+        user_agent: text(USER_AGENT.as_str()),
+        correlation: Correlation {
+            scenario_id: text("scenario-id"),
+            client_request_id: text("client-request-id"),
+            chain_id: text("x-microsoft-skype-chain-id"),
+            message_id: text("x-microsoft-skype-message-id"),
+        },
+        received_at: receiver.now(),
+    }
+}
+
+fn reply(reply: &Reply) -> HttpResponse {
+    match reply {
+        Reply::Accepted => HttpResponse::Accepted().finish(),
+        Reply::SpeakGraph => HttpResponse::NoContent().finish(),
+        Reply::Json(answer) => HttpResponse::build(StatusCode::OK).json(answer),
+    }
+}
+
+/// Answers the correlation headers back, if they are of the harmless kind.
+fn echo(correlation: &Correlation, headers: &mut HeaderMap) {
+    let names = [("client-request-id", &correlation.client_request_id), ("scenario-id", &correlation.scenario_id)];
+    for (name, value) in names {
+        let harmless = |text: &&String| {
+            text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        };
+        if let Some(value) = value.as_ref().filter(harmless).and_then(|text| text.parse().ok()) {
+            headers.insert(actix_web::http::header::HeaderName::from_static(name), value);
+        }
+    }
+}
+
+fn outcome_name(accepted: &Accepted) -> &'static str {
+    let items = &accepted.recorded.notifications;
+    let duplicate = !items.is_empty() && items.iter().all(|item| *item == RecordedNotification::Duplicate);
+    if duplicate { "duplicate" } else { "recorded" }
+}
+
+fn log(receiver: &Receiver, accepted: &Accepted) {
+    let items = &accepted.recorded.notifications;
+    let first = items.iter().find_map(|item| match item {
+        RecordedNotification::New(id, _) => Some(tracing::field::display(*id)),
+        RecordedNotification::Duplicate => None,
+    });
+    tracing::info!(
+        receiver.path = %receiver.path,
+        source.name = receiver.source.name(),
+        notifications = items.len(),
+        notification.id = first,
+        outcome = outcome_name(accepted),
+        "a delivery was recorded"
+    );
+}
