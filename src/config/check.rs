@@ -1,0 +1,148 @@
+//! What must hold beyond the form of each value. Every message names its key.
+
+use std::{collections::HashSet, ops::RangeInclusive};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError, Receiver, Trust, is_loopback};
+
+/// What a body limit may be, in bytes: 1 KiB to 64 MiB.
+const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
+
+/// A key and what is wrong with its value.
+type Fault = (String, String);
+
+impl Config {
+    /// Checks what the values alone tell.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.check_listeners()
+            .and_then(|()| self.check_tokens())
+            .and_then(|()| self.check_receivers())
+            .and_then(|()| self.check_deadlines())
+            .and_then(|()| self.check_log())
+            .map_err(|(key, message)| self.origins.fault(&key, message))
+    }
+
+    /// Checks that each receiver's source is one of `known`.
+    pub(super) fn check_sources(&self, known: &[&str]) -> Result<(), ConfigError> {
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            if !known.contains(&receiver.source.as_str()) {
+                let message = format!("unknown source `{}`, known: {}", receiver.source, known.join(", "));
+                return Err(self.origins.fault(&format!("receiver[{index}].source"), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), Fault> {
+        if !BODY_LIMITS.contains(&self.public.max_body_bytes) {
+            let message = format!("must be between {} (1 KiB) and {} (64 MiB)", BODY_LIMITS.start(), BODY_LIMITS.end());
+            return fault("public.max_body_bytes", message);
+        }
+        if self.private.tokens.is_empty() && !is_loopback(self.private.bind) {
+            let bind = self.private.bind;
+            return fault("private.bind", format!("{bind} is not loopback, so at least one [[private.token]] is needed"));
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self) -> Result<(), Fault> {
+        let mut names = HashSet::new();
+        for (index, token) in self.private.tokens.iter().enumerate() {
+            let key = format!("private.token[{index}]");
+            if token.name.trim().is_empty() {
+                return fault(format!("{key}.name"), "must not be empty");
+            }
+            if !names.insert(&token.name) {
+                return fault(format!("{key}.name"), format!("another token is named `{}` already", token.name));
+            }
+            if token.scopes.is_empty() {
+                return fault(format!("{key}.scopes"), "must not be empty");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_receivers(&self) -> Result<(), Fault> {
+        let mut paths = HashSet::new();
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            let key = format!("receiver[{index}]");
+            check_path(&key, &receiver.path)?;
+            if !paths.insert(&receiver.path) {
+                return fault(format!("{key}.path"), format!("another receiver has the path `{}` already", receiver.path));
+            }
+            check_texts(&format!("{key}.audience"), &receiver.audience)?;
+            if receiver.tenants.iter().any(|tenant| tenant.trim().is_empty()) {
+                return fault(format!("{key}.tenants"), "must not hold an empty value; leave the list empty for any tenant");
+            }
+            check_trust(&key, receiver)?;
+        }
+        Ok(())
+    }
+
+    fn check_deadlines(&self) -> Result<(), Fault> {
+        let deadlines = &self.lifecycle.deadline_seconds;
+        let default = ("default", &deadlines.default);
+        let mut all = deadlines.by_kind.iter().map(|(kind, allowed)| (kind.as_str(), allowed)).chain([default]);
+        match all.find(|(_, allowed)| allowed.is_zero()) {
+            Some((kind, _)) => fault(format!("lifecycle.deadline_seconds.{kind}"), "must be at least 1"),
+            None => Ok(()),
+        }
+    }
+
+    fn check_log(&self) -> Result<(), Fault> {
+        match EnvFilter::try_new(&self.log.filter) {
+            Ok(_) => Ok(()),
+            Err(error) => fault("log.filter", error.to_string()),
+        }
+    }
+}
+
+fn check_path(key: &str, path: &str) -> Result<(), Fault> {
+    let key = || format!("{key}.path");
+    if !path.starts_with('/') {
+        return fault(key(), format!("`{path}` must start with `/`"));
+    }
+    if path.contains("//") {
+        return fault(key(), format!("`{path}` must not contain `//`"));
+    }
+    match path.chars().find(|c| matches!(c, '{' | '}' | '?' | '#') || !c.is_ascii_graphic()) {
+        Some(c) => fault(key(), format!("`{path}` must be a plain path, without `{c}`")),
+        None => Ok(()),
+    }
+}
+
+fn check_trust(key: &str, receiver: &Receiver) -> Result<(), Fault> {
+    let Receiver { issuers, metadata, trust, .. } = receiver;
+    match (issuers.is_empty(), metadata.is_empty(), trust.is_empty()) {
+        (true, true, _) => {}
+        (false, false, true) => check_texts(&format!("{key}.issuers"), issuers)?,
+        (false, true, true) => return fault(format!("{key}.issuers"), "needs `metadata` beside it: override both or neither"),
+        (true, false, true) => return fault(format!("{key}.metadata"), "needs `issuers` beside it: override both or neither"),
+        (_, _, false) => {
+            return fault(format!("{key}.trust"), "cannot be used together with the receiver's own `issuers` and `metadata`");
+        }
+    }
+    for (index, Trust { issuers, metadata }) in trust.iter().enumerate() {
+        check_texts(&format!("{key}.trust[{index}].issuers"), issuers)?;
+        if metadata.is_empty() {
+            return fault(format!("{key}.trust[{index}].metadata"), "must not be empty");
+        }
+    }
+    Ok(())
+}
+
+/// At least one, and none of them blank.
+fn check_texts(key: &str, texts: &[String]) -> Result<(), Fault> {
+    if texts.is_empty() {
+        return fault(key, "must not be empty");
+    }
+    if texts.iter().any(|text| text.trim().is_empty()) {
+        return fault(key, "must not hold an empty value");
+    }
+    Ok(())
+}
+
+fn fault<T>(key: impl Into<String>, message: impl Into<String>) -> Result<T, Fault> {
+    Err((key.into(), message.into()))
+}
