@@ -1,4 +1,27 @@
-//! Microsoft Graph cloud communications: `commsNotifications`.
+//! Microsoft Graph cloud communications: `commsNotifications`, in every spelling since 2018.
+//!
+//! Owns what the platform writes and what it means; `receive` calls it through
+//! [`NotificationSource`](super::NotificationSource). The steps of [`read`](read::read):
+//!
+//! ```text
+//! bytes ─► wire: envelope, items ─► resource: which call, what of it ─► kind: what it is called
+//!       ─► operation · call · people: what it says ─► identity ─► Notification
+//! ```
+//!
+//! To add a type: one line in `kind.rs`, its fixture in `tests/fixtures/graph`. To add a result code: one line
+//! in `codes/`.
+
+mod call;
+mod codes;
+mod identity;
+mod kind;
+mod operation;
+mod people;
+mod read;
+mod resource;
+mod surrogates;
+mod trust;
+mod wire;
 
 use super::{Inbound, NotificationSource, Reading, Unreadable};
 use crate::domain::trust::TrustDefaults;
@@ -13,14 +36,14 @@ impl NotificationSource for Graph {
     }
 
     fn trust_defaults(&self) -> TrustDefaults {
-        TrustDefaults { issuers: &[], metadata: &[], tenant_required: true }
+        trust::DEFAULTS
     }
 
-    fn read(&self, _inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
-        Err(Unreadable("to come".to_owned()))
+    fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
+        read::read(inbound)
     }
 
-    fn meaning(&self, _code: Option<i64>, _subcode: Option<i64>) -> Option<&'static str> {
-        None
+    fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str> {
+        codes::meaning(code, subcode)
     }
 }

@@ -1,0 +1,59 @@
+//! What makes a second copy of a notification recognisable.
+//!
+//! No body has an id or a time of its own, so a copy is known by the platform's Message-ID, one per request, and by
+//! its content. Neither alone would do: a roster that returns to an earlier content is news, and one request may bring
+//! several items. An operation ends once, however often its end is sent: there the content alone decides.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::domain::notification::Identity;
+
+/// The identity of an item's JSON. The item holds its own URL, so that call and resource are a part of it.
+///
+/// Without `message_id` the content alone decides.
+pub(super) fn identity(message_id: Option<&str>, json: &str) -> Identity {
+    let mut digest = Context::new(&SHA256);
+    for part in [message_id.unwrap_or_default().as_bytes(), &compact(json)] {
+        // the length first, so that no two lists of parts look alike
+        digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    }
+    let digest = digest.finish();
+    Identity(digest.as_ref().first_chunk().copied().unwrap_or_default())
+}
+
+/// JSON without insignificant white space (RFC 8259 §2): proxies may lay a body out anew.
+fn compact(json: &str) -> Vec<u8> {
+    let mut in_string = false;
+    let mut escaped = false;
+    json.bytes()
+        .filter(|byte| {
+            if !in_string {
+                in_string = *byte == b'"';
+                return !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+            }
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+            true
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_between_tokens_does_not_matter_and_within_texts_it_does() {
+        assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), br#"{"a b":[1,"c\" d"]}"#);
+        assert_eq!(identity(None, r#"{"a":1}"#), identity(None, "{\n \"a\" : 1 }"));
+        assert_ne!(identity(None, r#"{"a":"b c"}"#), identity(None, r#"{"a":"bc"}"#));
+    }
+
+    #[test]
+    fn the_message_id_and_the_content_cannot_be_taken_for_one_another() {
+        assert_ne!(identity(Some("a"), "1"), identity(Some("b"), "1"));
+        assert_ne!(identity(Some("a"), "1"), identity(None, "a1"));
+        assert_eq!(identity(None, "1"), identity(Some(""), "1"));
+    }
+}
