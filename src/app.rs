@@ -1,1 +1,310 @@
-//! To come.
+//! The composition root: the only file that constructs everything.
+//!
+//! [`App::build`] opens the ledger and binds both listeners; the caller then knows their addresses. [`App::run_until`]
+//! serves until its shutdown comes: no new requests, open ones are answered, the ledger is closed, within 10 s.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing_actix_web::TracingLogger;
+
+use crate::{
+    auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, SetupError, self_test},
+    config::{Config, ParticipantJoining, Receiver as ReceiverConfig},
+    domain::{
+        clock::Clock,
+        operation::Deadlines,
+        trust::{KeyOrigin, TrustEntry, TrustPolicy},
+    },
+    http::{
+        api::{self, Api, Guard, PrivateToken, Service},
+        metrics::Metrics,
+        public,
+        trace::RequestSpan,
+    },
+    net::HttpClient,
+    receive::Receiver,
+    source::{Answers, JoinAnswer, NotificationSource, SOURCES, source},
+    store::{self, Ledger, OpenError},
+};
+
+/// How long open requests have to end, once a shutdown has begun (seconds).
+const DRAIN_SECONDS: u64 = 7;
+/// Threads of the private listener; the public one has one per core.
+const PRIVATE_WORKERS: usize = 1;
+
+/// What is not in the configuration file: choices of the command line and of tests.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The master key as text, if the environment brings it.
+    pub master_key: Option<String>,
+    /// Where "now" comes from.
+    pub clock: Clock,
+    /// How keys are fetched.
+    pub keys: KeySettings,
+    /// The issuer that development mode believes besides the configured ones.
+    pub dev_issuer: Option<Arc<DevIssuer>>,
+}
+
+/// A service could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The ledger could not be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// A listener could not be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A receiver's trust policy cannot be used.
+    #[error(transparent)]
+    Trust(#[from] SetupError),
+    /// The cryptography does not work.
+    #[error(transparent)]
+    Cryptography(#[from] DevIssuerError),
+    /// The outbound HTTP client could not be set up.
+    #[error("the outbound HTTP client cannot be set up")]
+    Client(#[source] crate::net::FetchError),
+    /// A receiver names a source that does not exist.
+    #[error("there is no source named {0}")]
+    NoSource(String),
+}
+
+/// A service, built and bound, not yet serving.
+#[derive(Debug)]
+pub struct App {
+    public: TcpListener,
+    private: TcpListener,
+    guard: Guard,
+    api: Api,
+    service: Service,
+    writer: JoinHandle<()>,
+}
+
+/// How to open the ledger that the configuration names.
+#[must_use]
+pub fn ledger_options(config: &Config, surroundings: &Surroundings, metrics: &Metrics) -> store::Options {
+    let metrics = metrics.clone();
+    let deadlines = &config.lifecycle.deadline_seconds;
+    store::Options {
+        path: config.ledger.url.path().to_owned(),
+        master_key: surroundings.master_key.clone(),
+        clock: surroundings.clock.clone(),
+        deadlines: Deadlines { default: deadlines.default, by_kind: deadlines.by_kind.clone() },
+        observer: Arc::new(move |committed| metrics.committed(committed)),
+    }
+}
+
+impl App {
+    /// Opens the ledger, builds the receivers, binds the listeners.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(config: &Config, surroundings: Surroundings) -> Result<Self, BuildError> {
+        self_test()?;
+        let metrics = Metrics::new();
+        let (ledger, writer) = Ledger::open(ledger_options(config, &surroundings, &metrics)).await?;
+        let client = HttpClient::new().map_err(BuildError::Client)?;
+        let receivers = config
+            .receivers
+            .iter()
+            .map(|receiver| build_receiver(config, receiver, &ledger, &client, &surroundings).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tokens = config.private.tokens.iter();
+        let guard = Guard {
+            tokens: tokens
+                .map(|token| PrivateToken { name: token.name.clone(), sha256: token.sha256.as_bytes().to_vec() })
+                .collect(),
+        };
+        let service = Service { ledger: ledger.clone(), receivers, metrics };
+        let api = Api {
+            reader: ledger.reader().clone(),
+            service: Some(service.clone()),
+            clock: surroundings.clock,
+            shutdown: CancellationToken::new(),
+        };
+        Ok(Self { public: bind(config.public.bind)?, private: bind(config.private.bind)?, guard, api, service, writer })
+    }
+
+    /// Where the public listener listens.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn public_address(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where the private listener listens.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn private_address(&self) -> io::Result<SocketAddr> {
+        self.private.local_addr()
+    }
+
+    /// Fetches the keys of every receiver without serving, and says how they stand once all are there or `patience` is over.
+    pub async fn key_sets_within(self, patience: Duration) -> Vec<KeySetStatus> {
+        let stop = CancellationToken::new();
+        let authenticators: Vec<_> =
+            self.service.receivers.iter().map(|receiver| Arc::clone(&receiver.authenticator)).collect();
+        let keepers: Vec<_> = authenticators
+            .iter()
+            .map(|authenticator| tokio::spawn(Arc::clone(authenticator).keep_fresh(stop.clone())))
+            .collect();
+        let ready = async {
+            while !authenticators.iter().all(|authenticator| authenticator.is_ready()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // Elapsed: the status says what is missing.
+        let _elapsed = tokio::time::timeout(patience, ready).await;
+        stop.cancel();
+        futures_util::future::join_all(keepers).await;
+        authenticators.iter().flat_map(|authenticator| authenticator.key_sets()).collect()
+    }
+
+    /// Serves until `shutdown` resolves, then ends in good order.
+    ///
+    /// # Errors
+    /// If a listener cannot be served.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { public, private, guard, api, service, writer } = self;
+        let stopping = api.shutdown.clone();
+        let keepers: Vec<_> = service
+            .receivers
+            .iter()
+            .map(|receiver| tokio::spawn(Arc::clone(&receiver.authenticator).keep_fresh(stopping.clone())))
+            .collect();
+        let public = serve_public(public, &service)?;
+        let private = serve_private(private, guard, api.clone())?;
+        let handles = [public.handle(), private.handle()];
+        let mut serving = tokio::spawn(async { tokio::try_join!(public, private).map(drop) });
+
+        let outcome = tokio::select! {
+            () = shutdown => None,
+            ended = &mut serving => Some(ended),
+        };
+        tracing::info!("shutting down");
+        stopping.cancel();
+        for handle in &handles {
+            handle.stop(true).await;
+        }
+        let outcome = match outcome {
+            Some(ended) => ended,
+            None => serving.await,
+        };
+        for keeper in keepers {
+            // They end with `stopping`; one that panicked has said so.
+            let _ended = keeper.await;
+        }
+        // The last handles of the ledger: the writer commits what is queued and closes the file.
+        drop((api, service));
+        if writer.await.is_err() {
+            tracing::error!("the ledger's writer did not end in good order");
+        }
+        outcome.map_err(io::Error::other)?
+    }
+}
+
+fn build_receiver(
+    config: &Config,
+    receiver: &ReceiverConfig,
+    ledger: &Ledger,
+    client: &HttpClient,
+    surroundings: &Surroundings,
+) -> Result<Receiver, BuildError> {
+    let source = source(&receiver.source).ok_or_else(|| BuildError::NoSource(receiver.source.clone()))?;
+    let mut policy = trust_policy(receiver, source);
+    if let Some(issuer) = &surroundings.dev_issuer {
+        policy.entries = vec![issuer.trust_entry()];
+    }
+    let clock = surroundings.clock.clone();
+    let authenticator = Authenticator::new(&receiver.path, &policy, client, clock.clone(), surroundings.keys)?;
+    Ok(Receiver {
+        path: receiver.path.clone(),
+        source,
+        authenticator: Arc::new(authenticator),
+        answers: Answers {
+            participant_joining: match receiver.participant_joining {
+                ParticipantJoining::Accept => JoinAnswer::Accept,
+                ParticipantJoining::Reject(reason) => JoinAnswer::Reject(reason.as_str().to_owned()),
+            },
+        },
+        max_body_bytes: config.public.max_body_bytes,
+        ledger: ledger.clone(),
+        clock,
+    })
+}
+
+/// Whom a receiver believes: what is configured, else what its source's senders use.
+fn trust_policy(receiver: &ReceiverConfig, source: &dyn NotificationSource) -> TrustPolicy {
+    let defaults = source.trust_defaults();
+    let entries = if receiver.trust.is_empty() {
+        let issuers = if receiver.issuers.is_empty() {
+            defaults.issuers.iter().map(|issuer| (*issuer).to_owned()).collect()
+        } else {
+            receiver.issuers.clone()
+        };
+        let metadata = if receiver.metadata.is_empty() {
+            defaults.metadata.iter().filter_map(|url| url.parse().ok()).collect()
+        } else {
+            receiver.metadata.clone()
+        };
+        vec![TrustEntry { issuers, keys: KeyOrigin::Metadata(metadata) }]
+    } else {
+        let entry = |trust: &crate::config::Trust| TrustEntry {
+            issuers: trust.issuers.clone(),
+            keys: KeyOrigin::Metadata(trust.metadata.clone()),
+        };
+        receiver.trust.iter().map(entry).collect()
+    };
+    TrustPolicy {
+        audiences: receiver.audience.clone(),
+        tenant_required: defaults.tenant_required,
+        tenants: receiver.tenants.clone(),
+        entries,
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|source| BuildError::Bind { address, source })
+}
+
+fn serve_public(listener: TcpListener, service: &Service) -> io::Result<Server> {
+    let Service { receivers, metrics, .. } = service.clone();
+    let server = HttpServer::new(move || {
+        Actix::new().wrap(TracingLogger::<RequestSpan>::new()).configure(|app| public::configure(app, &receivers, &metrics))
+    });
+    Ok(server.disable_signals().shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+}
+
+fn serve_private(listener: TcpListener, guard: Guard, api: Api) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        let guard = guard.clone();
+        Actix::new()
+            .wrap(from_fn(move |request, next| guard.clone().check(request, next)))
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .configure(|app| api::configure(app, &api))
+    });
+    let server = server.workers(PRIVATE_WORKERS).disable_signals().shutdown_timeout(DRAIN_SECONDS);
+    Ok(server.listen(listener)?.run())
+}
+
+/// The names of the sources that a receiver can have.
+#[must_use]
+pub fn source_names() -> Vec<&'static str> {
+    SOURCES.iter().map(|source| source.name()).collect()
+}

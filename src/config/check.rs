@@ -115,10 +115,8 @@ fn check_path(key: &str, path: &str) -> Result<(), Fault> {
 fn check_trust(key: &str, receiver: &Receiver) -> Result<(), Fault> {
     let Receiver { issuers, metadata, trust, .. } = receiver;
     match (issuers.is_empty(), metadata.is_empty(), trust.is_empty()) {
-        (true, true, _) => {}
-        (false, false, true) => check_texts(&format!("{key}.issuers"), issuers)?,
-        (false, true, true) => return fault(format!("{key}.issuers"), "needs `metadata` beside it: override both or neither"),
-        (true, false, true) => return fault(format!("{key}.metadata"), "needs `issuers` beside it: override both or neither"),
+        (true, true, _) | (true, false, true) => {}
+        (false, _, true) => check_texts(&format!("{key}.issuers"), issuers)?,
         (_, _, false) => {
             return fault(format!("{key}.trust"), "cannot be used together with the receiver's own `issuers` and `metadata`");
         }

@@ -74,7 +74,9 @@ pub async fn wait_for_match(
     let context = filter.context.as_deref().and_then(PlatformId::parse);
     let concerns = |changed: &ChangedOperation| {
         filter.call_id.as_ref().is_none_or(|call| *call == changed.call_id)
-            && context.as_ref().is_none_or(|context| changed.context.as_deref().and_then(PlatformId::parse).as_ref() == Some(context))
+            && context
+                .as_ref()
+                .is_none_or(|context| changed.context.as_deref().and_then(PlatformId::parse).as_ref() == Some(context))
     };
     let mut changes = reader.changes();
     loop {

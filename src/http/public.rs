@@ -38,10 +38,9 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: 
     for receiver in receivers {
         let state = (Arc::clone(receiver), metrics.clone());
         app.service(
-            web::resource(receiver.path.as_str())
-                .app_data(ThinData(state))
-                .route(web::post().to(callback))
-                .default_service(web::to(|request: HttpRequest| async move { Problem::MethodNotAllowed("POST").answer(&request) })),
+            web::resource(receiver.path.as_str()).app_data(ThinData(state)).route(web::post().to(callback)).default_service(
+                web::to(|request: HttpRequest| async move { Problem::MethodNotAllowed("POST").answer(&request) }),
+            ),
         );
     }
     app.default_service(web::to(|request: HttpRequest| async move {

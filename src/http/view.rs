@@ -345,7 +345,7 @@ fn summary(row: &NotificationRow) -> (&'static str, String) {
             ("tone", facts.sequence.map_or_else(|| "a tone".to_owned(), |sequence| format!("tone no. {sequence}")))
         }
         Fact::Call(fact) => {
-            let state = fact.state.map_or(facts.change.as_str(), CallState::as_str);
+            let state = fact.state.map_or_else(|| facts.change.clone(), |state| state.as_str().to_owned());
             ("call", format!("call {state}{}", numbers(&fact.result)))
         }
         Fact::Participants(1) => ("participants", "1 participant".to_owned()),

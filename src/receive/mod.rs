@@ -90,12 +90,9 @@ impl Receiver {
                 tracing::warn!(receiver.path = %self.path, "nobody can be believed: the issuer's keys cannot be had");
                 Err(NotAccepted::CannotCheck { retry_after })
             }
-            Err(Refusal::Rejected(rejected)) => Err(self.reject(
-                caller,
-                rejected.reason,
-                rejected.unverified_key_id,
-                rejected.unverified_issuer,
-            )),
+            Err(Refusal::Rejected(rejected)) => {
+                Err(self.reject(caller, rejected.reason, rejected.unverified_key_id, rejected.unverified_issuer))
+            }
         }
     }
 
@@ -106,13 +103,7 @@ impl Receiver {
         self.reject(caller, RejectionReason::TooLarge, Some(admission.key_id().to_owned()), issuer)
     }
 
-    fn reject(
-        &self,
-        caller: &Caller,
-        reason: RejectionReason,
-        key_id: Option<String>,
-        issuer: Option<String>,
-    ) -> NotAccepted {
+    fn reject(&self, caller: &Caller, reason: RejectionReason, key_id: Option<String>, issuer: Option<String>) -> NotAccepted {
         tracing::warn!(
             receiver.path = %self.path,
             peer = caller.peer,

@@ -354,3 +354,12 @@ pub fn key_path(ledger: &Path) -> PathBuf {
 
 /// Is sent the operations that each commit changed.
 type Changes = broadcast::Sender<Arc<Vec<ChangedOperation>>>;
+
+/// Removes the bodies and personal facts of deliveries received before `before`, in steps that a server beside us does not
+/// feel, and says how many; with `dry_run` it only counts them. What happened stays known.
+///
+/// # Errors
+/// [`OpenError`] if the ledger cannot be opened, or the database fails on the way.
+pub async fn prune(options: &Options, before: jiff::Timestamp, dry_run: bool) -> Result<u64, OpenError> {
+    sqlite::upkeep::prune(options, before, dry_run).await
+}

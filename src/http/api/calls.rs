@@ -51,11 +51,7 @@ struct CallQuery {
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/calls")]
-pub(super) async fn list(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<CallQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<CallQuery>) -> HttpResponse {
     let asked = query.0;
     let page = async {
         let state = named("state", asked.state.as_ref(), CallState::parse, &CallState::ALL.map(CallState::as_str))?;
@@ -68,7 +64,7 @@ pub(super) async fn list(
         let paging = Paging { limit: asked.limit, cursor: asked.cursor };
         Ok(api.reader.calls(&filter, paging.request()?).await?)
     };
-    Ok(answer(page.await.map(|page| page_of::<_, CallView>(page, request.uri())), &request))
+    answer(page.await.map(|page| page_of::<_, CallView>(page, request.uri())), &request)
 }
 
 /// Which of the calls with this id.
@@ -86,18 +82,13 @@ struct SourceQuery {
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/calls/{callId}")]
-pub(super) async fn show(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-    query: Query<SourceQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>, query: Query<SourceQuery>) -> HttpResponse {
     let call = async {
         let calls = api.reader.call(&call_id(&id)?).await?;
         let wanted = |source: &String| query.0.source.as_ref().is_none_or(|wanted| wanted == source);
         calls.into_iter().find(|call| wanted(&call.source)).map(CallView::from).ok_or_else(no_call)
     };
-    Ok(answer(call.await, &request))
+    answer(call.await, &request)
 }
 
 /// Everything about one call, oldest first.
@@ -106,12 +97,7 @@ pub(super) async fn show(
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/calls/{callId}/timeline")]
-pub(super) async fn timeline(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-    query: Query<Paging>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn timeline(api: Data<Api>, request: HttpRequest, id: Path<String>, query: Query<Paging>) -> HttpResponse {
     let page = async {
         let id = call_id(&id)?;
         if api.reader.call(&id).await?.is_empty() {
@@ -119,7 +105,7 @@ pub(super) async fn timeline(
         }
         Ok(api.reader.timeline(&id, query.0.request()?).await?)
     };
-    Ok(answer(page.await.map(|page| page_of::<_, TimelineView>(page, request.uri())), &request))
+    answer(page.await.map(|page| page_of::<_, TimelineView>(page, request.uri())), &request)
 }
 
 fn call_id(text: &str) -> Result<PlatformId, Problem> {

@@ -49,11 +49,7 @@ pub(super) async fn metrics(api: Data<Api>, request: HttpRequest) -> HttpRespons
         .receivers
         .iter()
         .flat_map(|receiver| receiver.authenticator.key_sets())
-        .map(|set| KeySet {
-            metadata: set.metadata,
-            age: set.age,
-            refreshes: (set.refreshes_ok, set.refreshes_failed),
-        })
+        .map(|set| KeySet { metadata: set.metadata, age: set.age, refreshes: (set.refreshes_ok, set.refreshes_failed) })
         .collect();
     match service.metrics.scrape(&service.ledger, &keys) {
         Ok(text) => HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text),

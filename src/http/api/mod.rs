@@ -69,7 +69,7 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
         .service(health::healthz)
         .service(health::readyz)
         .service(health::metrics)
-        .service(openapi)
+        .service(description)
         .default_service(web::to(unknown));
 }
 
@@ -110,6 +110,6 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
 pub struct Description;
 
 #[get("/openapi.json")]
-async fn openapi() -> HttpResponse {
+async fn description() -> HttpResponse {
     HttpResponse::Ok().json(Description::openapi())
 }

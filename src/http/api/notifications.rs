@@ -56,11 +56,7 @@ struct NotificationQuery {
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/notifications")]
-pub(super) async fn list(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<NotificationQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<NotificationQuery>) -> HttpResponse {
     let asked = query.0;
     let page = async {
         let known = Disposition::ALL.map(Disposition::as_str);
@@ -75,7 +71,7 @@ pub(super) async fn list(
         let paging = Paging { limit: asked.limit, cursor: asked.cursor };
         Ok(api.reader.notifications(&filter, paging.request()?).await?)
     };
-    Ok(answer(page.await.map(|page| page_of::<_, NotificationView>(page, request.uri())), &request))
+    answer(page.await.map(|page| page_of::<_, NotificationView>(page, request.uri())), &request)
 }
 
 /// One notification.
@@ -84,16 +80,12 @@ pub(super) async fn list(
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/notifications/{id}")]
-pub(super) async fn show(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let notification = async {
         let found = api.reader.notification(notification_id(&id)?).await?;
         found.map(NotificationView::from).ok_or_else(no_notification)
     };
-    Ok(answer(notification.await, &request))
+    answer(notification.await, &request)
 }
 
 /// The body of the delivery that brought a notification, byte for byte as received.
@@ -102,17 +94,13 @@ pub(super) async fn show(
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/notifications/{id}/raw")]
-pub(super) async fn raw(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn raw(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let body = async {
         let delivery = api.reader.delivery_of(notification_id(&id)?).await?.ok_or_else(no_notification)?;
         delivery.body.ok_or_else(|| Problem::NotFound("the body was erased".to_owned()))
     };
     // A body is a stranger's text: it is never to be taken for a page of ours.
-    Ok(match body.await {
+    match body.await {
         Ok(body) => HttpResponse::Ok()
             .content_type("application/octet-stream")
             .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -120,7 +108,7 @@ pub(super) async fn raw(
             .insert_header((CACHE_CONTROL, "no-store"))
             .body(body),
         Err(problem) => problem.answer(&request),
-    })
+    }
 }
 
 fn notification_id(text: &str) -> Result<NotificationId, Problem> {

@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 
 use super::{
     Api,
-    query::{Paging, Query, instant, list, named, patience, platform_id},
+    query::{Paging, Query, instant, list as page_of, named, patience, platform_id},
 };
 use crate::{
     domain::{ids::OperationId, operation::State},
@@ -83,16 +83,12 @@ impl OperationQuery {
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/operations")]
-pub(super) async fn list(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<OperationQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<OperationQuery>) -> HttpResponse {
     let page = async {
         let paging = Paging { limit: query.0.limit, cursor: query.0.cursor.clone() };
         Ok(api.reader.operations(&query.0.filter()?, paging.request()?, api.clock.now()).await?)
     };
-    Ok(answer(page.await.map(|page| list::<_, OperationView>(page, request.uri())), &request))
+    answer(page.await.map(|page| page_of::<_, OperationView>(page, request.uri())), &request)
 }
 
 /// How long to hold the answer.
@@ -110,12 +106,7 @@ struct ShowQuery {
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/operations/{id}")]
-pub(super) async fn show(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-    query: Query<ShowQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>, query: Query<ShowQuery>) -> HttpResponse {
     let operation = async {
         let id = operation_id(&id)?;
         let wait = wait_for(&api.reader, &api.clock, id, patience("wait", query.0.wait)?);
@@ -125,7 +116,7 @@ pub(super) async fn show(
         };
         found.map(OperationView::from).ok_or_else(no_operation)
     };
-    Ok(answer(operation.await, &request))
+    answer(operation.await, &request)
 }
 
 /// The states that an operation went through, oldest first, each with what caused it.
@@ -134,16 +125,12 @@ pub(super) async fn show(
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/operations/{id}/history")]
-pub(super) async fn history(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn history(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let history = async {
         let history = api.reader.history(operation_id(&id)?).await?.ok_or_else(no_operation)?;
         Ok(List { value: history.into_iter().map(HistoryView::from).collect(), next_link: None })
     };
-    Ok(answer(history.await, &request))
+    answer(history.await, &request)
 }
 
 /// What to wait for: at least a call or a context.
@@ -174,11 +161,7 @@ struct WaitQuery {
     (status = 409, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/operations/wait")]
-pub(super) async fn wait_for_match(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<WaitQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn wait_for_match(api: Data<Api>, request: HttpRequest, query: Query<WaitQuery>) -> HttpResponse {
     let operation = async {
         let asked = &query.0;
         let filter = OperationFilter {
@@ -206,7 +189,7 @@ pub(super) async fn wait_for_match(
             }
         }
     };
-    Ok(answer(operation.await, &request))
+    answer(operation.await, &request)
 }
 
 fn operation_id(text: &str) -> Result<OperationId, Problem> {

@@ -44,11 +44,7 @@ struct RejectionQuery {
     (status = 400, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/rejections")]
-pub(super) async fn list(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<RejectionQuery>,
-) -> Result<HttpResponse, actix_web::Error> {
+pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<RejectionQuery>) -> HttpResponse {
     let asked = query.0;
     let page = async {
         let known = RejectionReason::ALL.map(RejectionReason::as_str);
@@ -63,5 +59,5 @@ pub(super) async fn list(
         }
         Ok(api.reader.rejections(&filter, paging.request()?).await?)
     };
-    Ok(answer(page.await.map(|page| page_of::<_, RejectionView>(page, request.uri())), &request))
+    answer(page.await.map(|page| page_of::<_, RejectionView>(page, request.uri())), &request)
 }

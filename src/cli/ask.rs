@@ -1,0 +1,112 @@
+//! Asking the private API: over HTTP where a URL is given, else in process, on the ledger that the configuration names.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{
+    configuration::{Source, surroundings},
+    failure::Failure,
+};
+use crate::{
+    app::ledger_options,
+    http::{api::Api, in_process, metrics::Metrics},
+    net::{HttpClient, Method, Request, Secret},
+    store::{LedgerReader, OpenError},
+};
+
+/// The most bytes of an answer.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+pub(super) struct Whom {
+    /// The private API of a running service; without it the ledger is read directly.
+    #[arg(long, env = "CALLBACK_LEDGER_URL", value_name = "URL", global = true)]
+    url: Option<Url>,
+    /// A token of the private API.
+    #[arg(long, env = "CALLBACK_LEDGER_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
+    api_token: Option<String>,
+}
+
+/// Somebody who answers.
+pub(super) enum Asked {
+    /// A running service.
+    Service { client: HttpClient, base: Url, token: Option<Secret> },
+    /// The ledger itself.
+    Ledger(Box<Api>),
+}
+
+/// An answer.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+impl Whom {
+    pub(super) async fn find(self, source: &Source) -> Result<Asked, Failure> {
+        if let Some(base) = self.url {
+            let token = self.api_token.map(|token| Secret::new(format!("Bearer {token}")));
+            return Ok(Asked::Service { client: HttpClient::new()?, base, token });
+        }
+        let config = source.load()?;
+        let surroundings = surroundings();
+        let options = ledger_options(&config, &surroundings, &Metrics::new());
+        let reader = LedgerReader::open(&options).await.map_err(|error| match error {
+            missing @ OpenError::Missing { .. } => Failure::usage(missing),
+            other => other.into(),
+        })?;
+        let shutdown = CancellationToken::new();
+        Ok(Asked::Ledger(Box::new(Api { reader, service: None, clock: surroundings.clock, shutdown })))
+    }
+}
+
+impl Asked {
+    /// Asks for a path of the API; waits for as long as the answer may be held, and a little more.
+    pub(super) async fn get(&self, path_and_query: &str, held: Duration) -> Result<Answer, Failure> {
+        match self {
+            Self::Ledger(api) => {
+                let in_process::Answer { status, body } = in_process::get(api, path_and_query).await;
+                Ok(Answer { status, body })
+            }
+            Self::Service { client, base, token } => {
+                let url = base.join(path_and_query).map_err(Failure::usage)?;
+                let headers: Vec<_> = token.iter().map(|token| ("authorization", token.expose())).collect();
+                let request = Request {
+                    method: Method::Get,
+                    url: &url,
+                    headers: &headers,
+                    body: Vec::new(),
+                    timeout: held + Duration::from_secs(15),
+                    max_bytes: MAX_ANSWER,
+                };
+                let answer = client.request(request).await?;
+                Ok(Answer { status: answer.status, body: answer.body })
+            }
+        }
+    }
+
+    /// Asks for a JSON document.
+    pub(super) async fn json(&self, path_and_query: &str, held: Duration) -> Result<Value, Failure> {
+        let answer = self.get(path_and_query, held).await?;
+        if answer.status == 200 {
+            return Ok(serde_json::from_slice(&answer.body)?);
+        }
+        Err(refused(&answer))
+    }
+}
+
+/// What a problem document means for the exit code.
+pub(super) fn refused(answer: &Answer) -> Failure {
+    let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let detail = problem.get("detail").and_then(Value::as_str).unwrap_or("the answer says no more");
+    match answer.status {
+        404 => Failure::not_found(detail),
+        408 => Failure::timed_out(detail),
+        400 => Failure::usage(anyhow::anyhow!("{detail}")),
+        status => anyhow::anyhow!("status {status}: {detail}").into(),
+    }
+}

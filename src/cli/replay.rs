@@ -1,0 +1,217 @@
+//! `replay`: posts recorded bodies and scenarios to a receiver, like any other HTTP client.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::{Map, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    configuration::Source,
+    failure::Failure,
+    output::{self, Column, Output},
+    scenario::{Post, posts},
+    token,
+};
+use crate::{
+    config::Config,
+    domain::{clock::Clock, delivery::Correlation, text::tame},
+    net::{HttpClient, Method, Request, Secret},
+    source::{Answers, Inbound, source},
+};
+
+/// From how many posts on a terminal shows their progress.
+const MANY: usize = 20;
+
+/// `replay`
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Bodies, scenarios, or folders of them.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// The receiver's address; the first configured receiver on this machine unless told.
+    #[arg(long, value_name = "URL")]
+    to: Option<Url>,
+    /// The token to send.
+    #[arg(long, conflicts_with = "sign", env = "CALLBACK_LEDGER_REPLAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The development issuer's private key (PEM) to sign tokens with; `dev.issuer_key` unless told.
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+    /// At most so many posts a second.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Post in an order that this number decides.
+    #[arg(long, value_name = "SEED")]
+    shuffle: Option<u64>,
+    /// Post each so many times more.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    duplicate: usize,
+    /// Read the bodies and say what they hold, but post nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How to write the report: a table on a terminal, one JSON document a line when piped.
+    #[arg(long, value_enum)]
+    output: Option<Output>,
+}
+
+const COLUMNS: &[Column] = &[("FILE", "file"), ("OUTCOME", "outcome"), ("STATUS", "status"), ("DETAIL", "detail")];
+
+impl Replay {
+    pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
+        let config = source.load()?;
+        let mut posts: Vec<Post> =
+            posts(&self.paths)?.into_iter().flat_map(|post| vec![post; self.duplicate + 1]).collect();
+        if let Some(seed) = self.shuffle {
+            fastrand::Rng::with_seed(seed).shuffle(&mut posts);
+        }
+        let output = Output::or_default(self.output);
+        if self.dry_run {
+            let report: Vec<_> = posts.iter().map(|post| describe(post, &config)).collect();
+            return output::rows(&report, COLUMNS, output);
+        }
+        let url = self.to.clone().map_or_else(|| first_receiver(&config), Ok)?;
+        let poster = Poster { client: HttpClient::new()?, authorization: self.authorization(&config, &url)?, url };
+        let report = self.post_all(&poster, &posts).await;
+        output::rows(&report, COLUMNS, output)?;
+        let refused = report.iter().filter(|row| row.get("outcome") != Some(&json!("accepted"))).count();
+        eprintln!("{} accepted, {refused} not", report.len() - refused);
+        if refused == 0 { Ok(()) } else { Err(Failure::reported()) }
+    }
+
+    fn authorization(&self, config: &Config, url: &Url) -> Result<Secret, Failure> {
+        if let Some(token) = &self.token {
+            return Ok(Secret::new(format!("Bearer {token}")));
+        }
+        let issuer = token::issuer(self.sign.clone(), config)?.ok_or_else(|| {
+            Failure::usage(anyhow::anyhow!(
+                "say who calls: --token TOKEN, --sign KEY, or dev.issuer_key in the configuration"
+            ))
+        })?;
+        dev_authorization(&issuer, &token::audience(config, Some(url.path())))
+    }
+
+    async fn post_all(&self, poster: &Poster, posts: &[Post]) -> Vec<serde_json::Value> {
+        let progress = (posts.len() >= MANY && io::stderr().is_terminal())
+            .then(|| ProgressBar::new(u64::try_from(posts.len()).unwrap_or(u64::MAX)));
+        let mut due = Instant::now();
+        let mut report = Vec::with_capacity(posts.len());
+        for post in posts {
+            if self.shuffle.is_none() {
+                tokio::time::sleep(post.pause).await;
+            }
+            if let Some(rate) = self.rate {
+                tokio::time::sleep_until(due).await;
+                due += Duration::from_secs(1) / rate;
+            }
+            report.push(poster.post(post).await.row(&post.name));
+            if let Some(progress) = &progress {
+                progress.inc(1);
+            }
+        }
+        if let Some(progress) = progress {
+            progress.finish_and_clear();
+        }
+        report
+    }
+}
+
+/// An `Authorization` value of the development issuer.
+pub(super) fn dev_authorization(issuer: &crate::auth::DevIssuer, audience: &str) -> Result<Secret, Failure> {
+    let mut claims = Map::new();
+    claims.insert("aud".to_owned(), audience.into());
+    claims.insert("tid".to_owned(), token::DEV_TENANT.into());
+    let minted = issuer.mint(claims, Clock::system().now())?;
+    Ok(Secret::new(format!("Bearer {minted}")))
+}
+
+/// Posts bodies to one receiver.
+pub(super) struct Poster {
+    pub(super) client: HttpClient,
+    pub(super) url: Url,
+    pub(super) authorization: Secret,
+}
+
+/// What became of a post.
+pub(super) enum Posted {
+    /// 2xx.
+    Accepted { status: u16, answer: String },
+    /// Another status.
+    Refused { status: u16, detail: String },
+    /// No answer.
+    Failed { why: String },
+}
+
+impl Poster {
+    pub(super) async fn post(&self, post: &Post) -> Posted {
+        let mut headers = vec![("content-type", "application/json"), ("authorization", self.authorization.expose())];
+        headers.extend(post.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let request = Request {
+            method: Method::Post,
+            url: &self.url,
+            headers: &headers,
+            body: post.body.clone(),
+            timeout: Duration::from_secs(30),
+            max_bytes: 1024 * 1024,
+        };
+        match self.client.request(request).await {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                Posted::Accepted { status: answer.status, answer: tame(&String::from_utf8_lossy(&answer.body)) }
+            }
+            Ok(answer) => Posted::Refused { status: answer.status, detail: detail(&answer.body) },
+            Err(error) => Posted::Failed { why: error.to_string() },
+        }
+    }
+}
+
+impl Posted {
+    /// A row of the report.
+    pub(super) fn row(&self, file: &str) -> serde_json::Value {
+        match self {
+            Self::Accepted { status, answer } => {
+                json!({ "file": file, "outcome": "accepted", "status": status, "detail": answer })
+            }
+            Self::Refused { status, detail } => {
+                json!({ "file": file, "outcome": "refused", "status": status, "detail": detail })
+            }
+            Self::Failed { why } => json!({ "file": file, "outcome": "failed", "status": null, "detail": why }),
+        }
+    }
+}
+
+fn detail(body: &[u8]) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    tame(problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or_default())
+}
+
+/// The first configured receiver, on this machine.
+fn first_receiver(config: &Config) -> Result<Url, Failure> {
+    let path = config.receivers.first().map_or("/api/calls", |receiver| receiver.path.as_str());
+    let port = config.public.bind.port();
+    Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(Failure::usage)
+}
+
+/// What a body holds, without posting it.
+fn describe(post: &Post, config: &Config) -> serde_json::Value {
+    let name = config.receivers.first().map_or("graph", |receiver| receiver.source.as_str());
+    let headers = |name: &str| {
+        post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+    };
+    let correlation = Correlation { message_id: headers("x-microsoft-skype-message-id"), ..Correlation::default() };
+    let answers = Answers::default();
+    let inbound = Inbound { body: &post.body, correlation: &correlation, answers: &answers };
+    match source(name).map(|source| source.read(&inbound)) {
+        Some(Ok(reading)) => {
+            let kinds: Vec<&str> = reading.notifications.iter().map(|item| item.facts.kind.as_str()).collect();
+            json!({ "file": post.name, "outcome": "readable", "detail": kinds.join(", ") })
+        }
+        Some(Err(unreadable)) => json!({ "file": post.name, "outcome": "unreadable", "detail": unreadable.to_string() }),
+        None => json!({ "file": post.name, "outcome": "unreadable", "detail": format!("there is no source named {name}") }),
+    }
+}

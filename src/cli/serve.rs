@@ -1,0 +1,69 @@
+//! `serve`.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    configuration::{Source, surroundings},
+    failure::Failure,
+    output, token,
+};
+use crate::{
+    app::{App, source_names},
+    auth::DevIssuer,
+    telemetry,
+};
+
+/// `serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Development mode: an issuer of our own is believed instead of the platform, on loopback only.
+    #[arg(long)]
+    dev: bool,
+    /// Keep the development issuer's private key (PEM) in this file; `dev.issuer_key` unless told.
+    #[arg(long, value_name = "FILE", requires = "dev")]
+    issuer_key: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
+        let config = source.load()?;
+        let sources = source_names();
+        let mut surroundings = surroundings();
+        let config = if self.dev {
+            let issuer = match token::issuer(self.issuer_key, &config)? {
+                Some(issuer) => issuer,
+                None => DevIssuer::create()?,
+            };
+            surroundings.dev_issuer = Some(Arc::new(issuer));
+            config.for_development(&sources).map_err(Failure::usage)?
+        } else {
+            config.for_service(&sources).map_err(Failure::usage)?
+        };
+        telemetry::init(&config.log)?;
+        if self.dev {
+            tracing::warn!("DEVELOPMENT MODE: tokens of the development issuer are believed, and no others");
+        }
+        let app = App::build(&config, surroundings).await?;
+        output::line(&listening(&app)?)?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        app.run_until(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// The first line of stdout: where both listeners are.
+fn listening(app: &App) -> io::Result<String> {
+    let url = |address: SocketAddr| format!("http://{address}");
+    let (public, private) = (url(app.public_address()?), url(app.private_address()?));
+    Ok(serde_json::json!({ "public": public, "private": private }).to_string())
+}
