@@ -1,7 +1,7 @@
 //! Microsoft Graph cloud communications: `commsNotifications`, in every spelling since 2018.
 //!
 //! Owns what the platform writes and what it means; `receive` calls it through
-//! [`NotificationSource`](super::NotificationSource). The steps of [`read`](read::read):
+//! [`NotificationSource`]. The steps of `read.rs`:
 //!
 //! ```text
 //! bytes ─► wire: envelope, items ─► resource: which call, what of it ─► kind: what it is called
@@ -20,6 +20,8 @@ mod people;
 mod read;
 mod resource;
 mod surrogates;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod wire;
 

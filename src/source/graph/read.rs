@@ -178,14 +178,12 @@ fn about_operation(found: &Found<'_>) -> Said {
 
 /// An operation that has no id is known by its kind and the caller's tag, the next best that the platform gives.
 fn operation_subject(fact: &OperationFact) -> String {
-    match &fact.operation_id {
-        Some(id) => format!("operations/{id}"),
-        None => {
-            let kind = fact.kind.as_deref().unwrap_or_default();
-            let context = fact.context.as_deref().map(text::tame).unwrap_or_default();
-            format!("operations/?{kind}/{context}")
-        }
+    if let Some(id) = &fact.operation_id {
+        return format!("operations/{id}");
     }
+    let kind = fact.kind.as_deref().unwrap_or_default();
+    let context = fact.context.as_deref().map(text::tame).unwrap_or_default();
+    format!("operations/?{kind}/{context}")
 }
 
 fn about_participants(found: &Found<'_>) -> Said {
