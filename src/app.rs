@@ -157,12 +157,9 @@ impl App {
     /// Fetches the keys of every receiver without serving, and says how they stand once all are there or `patience` is over.
     pub async fn key_sets_within(self, patience: Duration) -> Vec<KeySetStatus> {
         let stop = CancellationToken::new();
-        let authenticators: Vec<_> =
-            self.service.receivers.iter().map(|receiver| Arc::clone(&receiver.authenticator)).collect();
-        let keepers: Vec<_> = authenticators
-            .iter()
-            .map(|authenticator| tokio::spawn(Arc::clone(authenticator).keep_fresh(stop.clone())))
-            .collect();
+        let authenticators: Vec<_> = self.service.receivers.iter().map(|receiver| Arc::clone(&receiver.authenticator)).collect();
+        let keepers: Vec<_> =
+            authenticators.iter().map(|authenticator| tokio::spawn(Arc::clone(authenticator).keep_fresh(stop.clone()))).collect();
         let ready = async {
             while !authenticators.iter().all(|authenticator| authenticator.is_ready()) {
                 tokio::time::sleep(Duration::from_millis(50)).await;

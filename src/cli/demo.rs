@@ -23,7 +23,9 @@ use crate::{
     app::{App, Surroundings, source_names},
     auth::DevIssuer,
     config::{Config, DEV_AUDIENCE},
+    domain::ids::PlatformId,
     net::HttpClient,
+    telemetry,
 };
 
 /// The bundled scenarios.
@@ -48,8 +50,11 @@ impl Demo {
         let folder = tempfile::Builder::new().prefix("callback-ledger-demo").tempdir()?;
         let key = folder.path().join("dev-issuer.pem");
         let issuer = Arc::new(DevIssuer::load_or_create(&key)?);
+        let mut config = configuration(folder.path())?;
+        "warn".clone_into(&mut config.log.filter);
+        telemetry::init(&config.log)?;
         let surroundings = Surroundings { dev_issuer: Some(Arc::clone(&issuer)), ..Surroundings::default() };
-        let app = App::build(&configuration(folder.path())?, surroundings).await?;
+        let app = App::build(&config, surroundings).await?;
         let (public, private) = (app.public_address()?, app.private_address()?);
         let stop = CancellationToken::new();
         let serving = tokio::spawn(app.run_until(stop.clone().cancelled_owned()));
@@ -148,8 +153,8 @@ fn call_ids(post: &Post) -> Vec<String> {
     items
         .iter()
         .filter_map(|item| text(item, "resourceUrl").or_else(|| text(item, "resource")))
-        .filter_map(|url| url.split("calls/").nth(1)?.split('/').next())
-        .map(ToOwned::to_owned)
+        .filter_map(|url| PlatformId::parse(url.split("calls/").nth(1)?.split('/').next()?))
+        .map(|id| id.to_string())
         .collect()
 }
 

@@ -116,13 +116,18 @@ async fn issuers(config: &Config) -> Vec<Value> {
 async fn keys(config: &Config) -> anyhow::Result<Vec<Value>> {
     let folder = tempfile::tempdir()?;
     let mut config = config.clone();
-    config.ledger.url = format!("sqlite://{}", folder.path().join("doctor.db").display()).parse()?;
+    config.ledger.url = format!("sqlite://{}", folder.path().join("doctor.db").display()).parse().map_err(anyhow::Error::msg)?;
     config.public.bind = ([127, 0, 0, 1], 0).into();
     config.private.bind = ([127, 0, 0, 1], 0).into();
     let app = App::build(&config, Surroundings::default()).await?;
-    Ok(app.key_sets_within(PATIENCE).await.into_iter().map(|set| {
-        let name = format!("keys of {}", set.metadata);
-        let found = if set.loaded { Ok(format!("{} keys", set.keys)) } else { Err("cannot be fetched".to_owned()) };
-        finding(&name, found)
-    }).collect())
+    Ok(app
+        .key_sets_within(PATIENCE)
+        .await
+        .into_iter()
+        .map(|set| {
+            let name = format!("keys of {}", set.metadata);
+            let found = if set.loaded { Ok(format!("{} keys", set.keys)) } else { Err("cannot be fetched".to_owned()) };
+            finding(&name, found)
+        })
+        .collect())
 }

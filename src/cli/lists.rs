@@ -20,7 +20,7 @@ const PAGE: usize = 250;
 
 /// What all of these take.
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
     whom: Whom,
     /// How to write the answer: a table on a terminal, one JSON document a line when piped.
@@ -371,13 +371,7 @@ impl Rejections {
     }
 }
 
-async fn list(
-    common: Common,
-    source: &Source,
-    query: Query,
-    limit: usize,
-    columns: &[Column],
-) -> Result<(), Failure> {
+async fn list(common: Common, source: &Source, query: Query, limit: usize, columns: &[Column]) -> Result<(), Failure> {
     let (asked, output) = common.ready(source).await?;
     output::rows(&pages(&asked, query, limit).await?, columns, output)
 }

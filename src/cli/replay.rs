@@ -66,8 +66,7 @@ const COLUMNS: &[Column] = &[("FILE", "file"), ("OUTCOME", "outcome"), ("STATUS"
 impl Replay {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let mut posts: Vec<Post> =
-            posts(&self.paths)?.into_iter().flat_map(|post| vec![post; self.duplicate + 1]).collect();
+        let mut posts: Vec<Post> = posts(&self.paths)?.into_iter().flat_map(|post| vec![post; self.duplicate + 1]).collect();
         if let Some(seed) = self.shuffle {
             fastrand::Rng::with_seed(seed).shuffle(&mut posts);
         }
@@ -90,9 +89,7 @@ impl Replay {
             return Ok(Secret::new(format!("Bearer {token}")));
         }
         let issuer = token::issuer(self.sign.clone(), config)?.ok_or_else(|| {
-            Failure::usage(anyhow::anyhow!(
-                "say who calls: --token TOKEN, --sign KEY, or dev.issuer_key in the configuration"
-            ))
+            Failure::usage(anyhow::anyhow!("say who calls: --token TOKEN, --sign KEY, or dev.issuer_key in the configuration"))
         })?;
         dev_authorization(&issuer, &token::audience(config, Some(url.path())))
     }
@@ -200,9 +197,8 @@ fn first_receiver(config: &Config) -> Result<Url, Failure> {
 /// What a body holds, without posting it.
 fn describe(post: &Post, config: &Config) -> serde_json::Value {
     let name = config.receivers.first().map_or("graph", |receiver| receiver.source.as_str());
-    let headers = |name: &str| {
-        post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
-    };
+    let headers =
+        |name: &str| post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
     let correlation = Correlation { message_id: headers("x-microsoft-skype-message-id"), ..Correlation::default() };
     let answers = Answers::default();
     let inbound = Inbound { body: &post.body, correlation: &correlation, answers: &answers };

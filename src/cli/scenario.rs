@@ -101,5 +101,6 @@ fn read(file: &Path) -> Result<Vec<Post>, Failure> {
 
 fn is_scenario(body: &[u8]) -> bool {
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    document.is_some_and(|document| document.get("steps").is_some_and(serde_json::Value::is_array) && document.get("value").is_none())
+    document
+        .is_some_and(|document| document.get("steps").is_some_and(serde_json::Value::is_array) && document.get("value").is_none())
 }

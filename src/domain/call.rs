@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery::Correlation, result::ResultInfo};
+use super::{delivery::Correlation, ids::PlatformId, result::ResultInfo};
 
 /// Where a call stands: the platforms' own words, in the order of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -187,7 +187,8 @@ impl CallStory {
     /// Takes in one notification: its headers and, if it is about the call itself, its fact.
     pub fn absorb(&mut self, fact: Option<&CallFact>, correlation: &Correlation, received_at: Timestamp) {
         self.scenario_id = least(self.scenario_id.take(), correlation.scenario_id.as_ref());
-        self.chain_id = least(self.chain_id.take(), correlation.chain_id.as_ref());
+        let chain_id = correlation.chain_id.as_deref().and_then(PlatformId::parse).map(|id| id.to_string());
+        self.chain_id = least(self.chain_id.take(), chain_id.as_ref());
         let Some(fact) = fact else { return };
         self.chain_id = least(self.chain_id.take(), fact.chain_id.as_ref());
         self.direction = least(self.direction.take(), fact.direction.as_ref());

@@ -46,7 +46,7 @@ pub(super) async fn held_facts(
     subjects: &str,
 ) -> Result<Vec<(i64, String, HeldFact)>, StoreError> {
     let rows: Vec<(i64, String, i64, i64, bool, String)> = sqlx::query_as(
-        "SELECT notification.call_id, subject, id, received_at, disposition = 'late', facts
+        "SELECT notification.call_id, subject, notification.id, received_at, disposition = 'late', facts
          FROM json_each(?1) AS asked
          CROSS JOIN notification
              ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1

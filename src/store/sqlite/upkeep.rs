@@ -317,13 +317,12 @@ pub(in crate::store) async fn prune(options: &Options, before: Timestamp, dry_ru
 
 async fn prune_some(connection: &mut SqliteConnection, before: Timestamp) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM delivery WHERE received_at < ?1 AND body IS NOT NULL ORDER BY id LIMIT ?2",
-    )
-    .bind(before.as_millisecond())
-    .bind(PRUNED_AT_ONCE)
-    .fetch_all(&mut *transaction)
-    .await?;
+    let ids: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM delivery WHERE received_at < ?1 AND body IS NOT NULL ORDER BY id LIMIT ?2")
+            .bind(before.as_millisecond())
+            .bind(PRUNED_AT_ONCE)
+            .fetch_all(&mut *transaction)
+            .await?;
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(0) };
     // A delivery's notifications have the ids right behind its own.
     sqlx::query(
