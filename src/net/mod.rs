@@ -1,1 +1,11 @@
-//! To come.
+//! The one outbound HTTP client, and the text it must not spill.
+//!
+//! Owns: where a request may go (https, and http to loopback hosts), how long it may take, how much of an
+//! answer is read, and that no redirect is followed. `auth` fetches keys with it, the command line talks to a
+//! server with it. Whoever needs another kind of request adds a field to [`Request`], not a client.
+
+mod client;
+mod secret;
+
+pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, is_loopback};
+pub use secret::Secret;

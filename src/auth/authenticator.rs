@@ -1,0 +1,293 @@
+//! One receiver's door.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jsonwebtoken::Algorithm;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{
+    Admission, KeySetStatus, KeySettings, KeysError, Refusal, Rejected,
+    bearer::bearer,
+    key_store::{KeySet, KeySource, Knowledge},
+    keys::{Key, algorithm_named, read_jwks, use_one_provider},
+    token::UnverifiedToken,
+    verify::{Claims, Demands},
+};
+use crate::{
+    domain::{
+        clock::Clock,
+        rejection::RejectionReason,
+        text::tame,
+        trust::{KeyOrigin, TrustEntry, TrustPolicy},
+    },
+    net::{HttpClient, is_loopback},
+};
+
+/// Believes or refuses the callers of one receiver.
+#[derive(Debug)]
+pub struct Authenticator {
+    receiver: String,
+    demands: Demands,
+    entries: Vec<Entry>,
+    sources: Vec<Arc<KeySource>>,
+    clock: Clock,
+    settings: KeySettings,
+}
+
+/// Issuers, and the keys that speak for them and for nobody else: rule 4.
+#[derive(Debug)]
+struct Entry {
+    issuers: Vec<String>,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Given(Vec<Key>),
+    Fetched(Vec<Arc<KeySource>>),
+}
+
+/// Why a policy cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Metadata at an address that is not safe.
+    #[error("metadata at {url} is neither https nor http to a loopback host")]
+    MetadataAddress {
+        /// The address.
+        url: Url,
+    },
+    /// Given keys that are none.
+    #[error("the given keys cannot be used")]
+    GivenKeys(#[source] KeysError),
+}
+
+/// The key that signed a token, and the issuers that it may speak for.
+struct Signer<'a> {
+    key_id: String,
+    issuers: Vec<&'a str>,
+}
+
+impl Authenticator {
+    /// The door of the receiver with this path. It fetches nothing yet: see [`Self::keep_fresh`].
+    ///
+    /// # Errors
+    /// When the policy names metadata that may not be asked, or gives keys that are none.
+    pub fn new(
+        receiver: &str,
+        policy: &TrustPolicy,
+        client: &HttpClient,
+        clock: Clock,
+        settings: KeySettings,
+    ) -> Result<Self, SetupError> {
+        use_one_provider();
+        let mut sources = Vec::new();
+        let source = |url: &Url| source_of(&mut sources, url, client, settings);
+        let entries = entries(&policy.entries, source)?;
+        Ok(Self { receiver: receiver.to_owned(), demands: Demands::of(policy), entries, sources, clock, settings })
+    }
+
+    /// Believes a caller, given the values of all its `Authorization` headers. Waits for keys at most as long as
+    /// the settings say.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn admit(&self, authorization: &[&[u8]]) -> Result<Admission, Refusal> {
+        let text = bearer(authorization).map_err(unread)?;
+        let token = UnverifiedToken::parse(text).map_err(unread)?;
+        self.decide(&token).await.map_err(|refused| match refused {
+            Refused::For(reason) => Refusal::Rejected(Rejected {
+                reason,
+                unverified_key_id: token.key_id().map(tame),
+                unverified_issuer: token.issuer().map(tame),
+            }),
+            Refused::Undecided => Refusal::Unavailable { retry_after: self.settings.retry_every },
+        })
+    }
+
+    /// Whether every key set is loaded and may be believed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.sources.iter().all(|source| source.usable().is_some())
+    }
+
+    /// How the key sets are doing, one per metadata URL; given keys are not among them.
+    #[must_use]
+    pub fn key_sets(&self) -> Vec<KeySetStatus> {
+        self.sources.iter().map(|source| source.status()).collect()
+    }
+
+    /// Loads the keys and keeps them fresh, until the shutdown.
+    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
+        let all = join_all(self.sources.iter().map(|source| Arc::clone(source).keep_fresh()));
+        shutdown.run_until_cancelled(all).await;
+        shutdown.cancelled().await; // there may be no set to keep
+    }
+
+    async fn decide(&self, token: &UnverifiedToken<'_>) -> Result<Admission, Refused> {
+        let algorithm = algorithm_named(token.algorithm()).ok_or(RejectionReason::UnsupportedAlgorithm)?;
+        let key_id = token.key_id().ok_or(RejectionReason::UnknownKey)?; // rule 3: required
+        let first = self.judge(token, key_id, algorithm);
+        let Err(reason) = first else { return Ok(first?) };
+        let doubtful = self.doubtful(reason, token);
+        if doubtful.is_empty() {
+            return Err(Refused::For(reason));
+        }
+        tracing::debug!(receiver.path = self.receiver, key.id = tame(key_id), %reason, "asking for keys again");
+        let known = join_all(doubtful.into_iter().map(KeySource::renew)).await;
+        match self.judge(token, key_id, algorithm) {
+            Err(again) if !self.doubtful(again, token).is_empty() && known.contains(&Knowledge::Missing) => {
+                Err(Refused::Undecided)
+            }
+            judged => Ok(judged?),
+        }
+    }
+
+    /// Judges a token by the keys that we have now.
+    fn judge(&self, token: &UnverifiedToken<'_>, key_id: &str, algorithm: Algorithm) -> Result<Admission, RejectionReason> {
+        let signer = self.signer(token, key_id, algorithm)?;
+        let believed = self.demands.check(&Claims(&token.claims), &signer.issuers, self.clock.now())?;
+        Ok(Admission {
+            receiver: self.receiver.clone(),
+            issuer: believed.issuer,
+            audience: believed.audience,
+            tenant: believed.tenant,
+            key_id: signer.key_id,
+        })
+    }
+
+    /// Tries the keys with this id of every entry; several entries may publish the same key.
+    fn signer(&self, token: &UnverifiedToken<'_>, key_id: &str, algorithm: Algorithm) -> Result<Signer<'_>, RejectionReason> {
+        let mut closest = RejectionReason::UnknownKey;
+        let mut issuers = Vec::new();
+        for entry in &self.entries {
+            match entry.keys.signed(token, key_id, algorithm) {
+                Ok(()) => issuers.extend(entry.issuers.iter().map(String::as_str)), // rule 4
+                Err(reason) => closest = closer(closest, reason),
+            }
+        }
+        if issuers.is_empty() { Err(closest) } else { Ok(Signer { key_id: key_id.to_owned(), issuers }) }
+    }
+
+    /// The key sets that could turn this refusal into another answer if they were current: for a key that nobody
+    /// knows, all that may speak for the issuer (all at all, for an unknown one); for a wrong signer, those
+    /// that may speak for the issuer and are not there.
+    fn doubtful(&self, reason: RejectionReason, token: &UnverifiedToken<'_>) -> Vec<&Arc<KeySource>> {
+        let speaks = |entry: &&Entry| entry.issuers.iter().any(|issuer| Some(issuer.as_str()) == token.issuer());
+        let anybody = reason == RejectionReason::UnknownKey && !self.entries.iter().any(|entry| speaks(&entry));
+        let asked = self.entries.iter().filter(|entry| anybody || speaks(entry)).flat_map(|entry| entry.keys.sources());
+        match reason {
+            RejectionReason::UnknownKey => asked.collect(),
+            RejectionReason::UnsupportedAlgorithm | RejectionReason::BadSignature | RejectionReason::WrongIssuer => {
+                asked.filter(|source| source.usable().is_none()).collect()
+            }
+            RejectionReason::MissingToken
+            | RejectionReason::NotBearer
+            | RejectionReason::MalformedToken
+            | RejectionReason::WrongAudience
+            | RejectionReason::Expired
+            | RejectionReason::NotYetValid
+            | RejectionReason::MissingClaim
+            | RejectionReason::TenantNotAllowed
+            | RejectionReason::TooLarge => Vec::new(),
+        }
+    }
+}
+
+impl Keys {
+    fn sources(&self) -> &[Arc<KeySource>] {
+        match self {
+            Self::Given(_) => &[],
+            Self::Fetched(sources) => sources,
+        }
+    }
+
+    /// Whether one of these keys signed the token.
+    fn signed(&self, token: &UnverifiedToken<'_>, key_id: &str, algorithm: Algorithm) -> Result<(), RejectionReason> {
+        match self {
+            Self::Given(keys) => signed(keys, token, key_id, algorithm),
+            Self::Fetched(sources) => {
+                let sets: Vec<Arc<KeySet>> = sources.iter().filter_map(|source| source.usable()).collect();
+                signed(sets.iter().flat_map(|set| &set.keys), token, key_id, algorithm)
+            }
+        }
+    }
+}
+
+/// Why a token that could be taken apart is not believed.
+enum Refused {
+    For(RejectionReason),
+    Undecided,
+}
+
+impl From<RejectionReason> for Refused {
+    fn from(reason: RejectionReason) -> Self {
+        Self::For(reason)
+    }
+}
+
+fn unread(reason: RejectionReason) -> Refusal {
+    Refusal::Rejected(Rejected { reason, unverified_key_id: None, unverified_issuer: None })
+}
+
+fn signed<'a>(
+    keys: impl IntoIterator<Item = &'a Key>,
+    token: &UnverifiedToken<'_>,
+    key_id: &str,
+    algorithm: Algorithm,
+) -> Result<(), RejectionReason> {
+    let mut closest = RejectionReason::UnknownKey;
+    for key in keys.into_iter().filter(|key| key.id == key_id) {
+        let reason = match key.allows(algorithm) {
+            false => RejectionReason::UnsupportedAlgorithm,
+            true if key.signed(token, algorithm) => return Ok(()),
+            true => RejectionReason::BadSignature,
+        };
+        closest = closer(closest, reason);
+    }
+    Err(closest)
+}
+
+/// Of two keys that did not verify a token, the reason of the one that came closer to it.
+fn closer(one: RejectionReason, other: RejectionReason) -> RejectionReason {
+    let distance = |reason| match reason {
+        RejectionReason::BadSignature => 0,
+        RejectionReason::UnsupportedAlgorithm => 1,
+        _ => 2,
+    };
+    if distance(other) < distance(one) { other } else { one }
+}
+
+fn entries(
+    trusted: &[TrustEntry],
+    mut source: impl FnMut(&Url) -> Result<Arc<KeySource>, SetupError>,
+) -> Result<Vec<Entry>, SetupError> {
+    let mut entries = Vec::with_capacity(trusted.len());
+    for entry in trusted {
+        let keys = match &entry.keys {
+            KeyOrigin::Given(jwks) => Keys::Given(read_jwks(jwks.as_bytes()).map_err(SetupError::GivenKeys)?),
+            KeyOrigin::Metadata(urls) => Keys::Fetched(urls.iter().map(&mut source).collect::<Result<_, _>>()?),
+        };
+        entries.push(Entry { issuers: entry.issuers.clone(), keys });
+    }
+    Ok(entries)
+}
+
+/// The one source of this metadata, made at its first mention.
+fn source_of(
+    sources: &mut Vec<Arc<KeySource>>,
+    url: &Url,
+    client: &HttpClient,
+    settings: KeySettings,
+) -> Result<Arc<KeySource>, SetupError> {
+    if let Some(known) = sources.iter().find(|source| source.metadata() == url) {
+        return Ok(Arc::clone(known));
+    }
+    if url.scheme() != "https" && !is_loopback(url) {
+        return Err(SetupError::MetadataAddress { url: url.clone() }); // rule 4: https, http for loopback only
+    }
+    let source = Arc::new(KeySource::new(url.clone(), client.clone(), settings));
+    sources.push(Arc::clone(&source));
+    Ok(source)
+}

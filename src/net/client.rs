@@ -1,0 +1,251 @@
+//! Requests that go out, within bounds.
+
+use std::time::Duration;
+
+use reqwest::{
+    Client,
+    header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
+    redirect::Policy,
+};
+use url::{Host, Url};
+
+/// How long a connection may take to be made, whatever the whole request is allowed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The HTTP client of the whole process: cheap to clone, its connections are shared.
+#[derive(Clone, Debug)]
+pub struct HttpClient(Client);
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Sends a body.
+    Post,
+}
+
+/// One request, with its bounds.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What it is.
+    pub method: Method,
+    /// Where it goes.
+    pub url: &'a Url,
+    /// Names and values; their values are never logged.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body; empty: none.
+    pub body: Vec<u8>,
+    /// How long the request may take, to the last byte of the answer.
+    pub timeout: Duration,
+    /// The most bytes that an answer's body may have.
+    pub max_bytes: usize,
+}
+
+/// An answer, of whatever status except a redirect.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Lower-case names and values, those that are not text left out.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A document that was fetched.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The document.
+    pub body: Vec<u8>,
+    /// How long the sender says that it stays good (`Cache-Control: max-age`).
+    pub max_age: Option<Duration>,
+}
+
+/// Why there is no answer. The messages contain no address, header or body, which may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The client could not be set up.
+    #[error("the http client cannot be set up")]
+    Setup(#[source] reqwest::Error),
+    /// Plain text to another machine, or no HTTP at all.
+    #[error("only https is allowed, and http to loopback hosts")]
+    NotAllowed,
+    /// A header name that is none.
+    #[error("a request header's name is not allowed")]
+    HeaderName(#[source] InvalidHeaderName),
+    /// A header value that cannot be sent.
+    #[error("a request header's value is not allowed")]
+    HeaderValue(#[source] InvalidHeaderValue),
+    /// The time was over.
+    #[error("no complete answer in time")]
+    TimedOut,
+    /// No connection, or one that broke.
+    #[error("the host cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The answer points elsewhere; it is not followed.
+    #[error("the answer is a redirect ({status}), which is not followed")]
+    Redirected {
+        /// The status code.
+        status: u16,
+    },
+    /// The document was asked for and the answer is something else.
+    #[error("the answer's status is {status}")]
+    Status {
+        /// The status code.
+        status: u16,
+    },
+    /// The answer is longer than we are willing to read.
+    #[error("the answer is longer than {max_bytes} bytes")]
+    TooLarge {
+        /// The bound.
+        max_bytes: usize,
+    },
+}
+
+impl HttpClient {
+    /// A client that follows no redirect and asks no proxy.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up: the operating system has no root certificates, for one.
+    pub fn new() -> Result<Self, FetchError> {
+        Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("callback-ledger/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(Self)
+            .map_err(FetchError::Setup)
+    }
+
+    /// Fetches a document.
+    ///
+    /// # Errors
+    /// Everything but a 2xx answer within the bounds.
+    pub async fn get(&self, url: &Url, max_bytes: usize, timeout: Duration) -> Result<Fetched, FetchError> {
+        let request = Request { method: Method::Get, url, headers: &[], body: Vec::new(), timeout, max_bytes };
+        let answer = self.request(request).await?;
+        match answer.status {
+            200..300 => Ok(Fetched { max_age: max_age(&answer), body: answer.body }),
+            status => Err(FetchError::Status { status }),
+        }
+    }
+
+    /// Sends a request and reads its whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is no answer within the bounds, or when it is a redirect.
+    pub async fn request(&self, request: Request<'_>) -> Result<Answer, FetchError> {
+        if request.url.scheme() != "https" && !is_loopback(request.url) {
+            return Err(FetchError::NotAllowed);
+        }
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let mut outgoing =
+            self.0.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
+        if !request.body.is_empty() {
+            outgoing = outgoing.body(request.body);
+        }
+        let response = outgoing.send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        if response.status().is_redirection() {
+            return Err(FetchError::Redirected { status });
+        }
+        let headers = readable(response.headers());
+        let body = bounded(response, request.max_bytes).await?;
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// Whether this is plain http to this very machine.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    url.scheme() == "http"
+        && match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+}
+
+/// The headers as the client wants them, none of which it may show.
+fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, FetchError> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(FetchError::HeaderName)?;
+        let mut value = HeaderValue::from_str(value).map_err(FetchError::HeaderValue)?;
+        value.set_sensitive(true);
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+/// The body, refused unread when it announces more than the bound, and left where it crosses it.
+async fn bounded(mut response: reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, FetchError> {
+    let announced = response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced > max_bytes {
+        return Err(FetchError::TooLarge { max_bytes });
+    }
+    let mut body = Vec::with_capacity(announced);
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > max_bytes {
+            return Err(FetchError::TooLarge { max_bytes });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// An address may carry a secret in its query: no error keeps it.
+fn failed(error: reqwest::Error) -> FetchError {
+    if error.is_timeout() { FetchError::TimedOut } else { FetchError::Unreachable(error.without_url()) }
+}
+
+/// `max-age` of the first `Cache-Control` that has one.
+fn max_age(answer: &Answer) -> Option<Duration> {
+    answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name.as_str() == CACHE_CONTROL.as_str())
+        .flat_map(|(_, value)| value.split(','))
+        .filter_map(|directive| directive.trim().split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("max-age"))
+        .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
+        .map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for here in ["http://127.0.0.1:1/x", "http://127.9.9.9/", "http://[::1]:2/", "http://localhost/", "http://LOCALHOST:3/"] {
+            assert!(is_loopback(&here.parse().unwrap()), "{here}");
+        }
+        for elsewhere in ["http://10.0.0.1/", "http://localhost.example/", "http://127.0.0.1.example/", "https://127.0.0.1/"] {
+            assert!(!is_loopback(&elsewhere.parse().unwrap()), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_document_is_read_from_its_directives() {
+        let answer =
+            |value: &str| Answer { status: 200, headers: vec![("cache-control".to_owned(), value.to_owned())], body: Vec::new() };
+        assert_eq!(max_age(&answer("public, Max-Age=86400")), Some(Duration::from_secs(86400)));
+        assert_eq!(max_age(&answer("max-age=\"60\"")), Some(Duration::from_secs(60)));
+        for none in ["no-store", "max-age", "max-age=-1", "s-maxage=5", ""] {
+            assert_eq!(max_age(&answer(none)), None, "{none}");
+        }
+    }
+}
