@@ -163,15 +163,15 @@ impl Operations {
             Self::Wait { id, call, context, kind, after, timeout, common } => {
                 let (asked, output) = common.ready(source).await?;
                 let held = Duration::from_secs(timeout);
-                let operation = match id {
-                    Some(id) => asked.json(&format!("/v1/operations/{}?wait={timeout}", segment(&id)), held).await?,
-                    None => {
-                        let mut query = Query::new("/v1/operations/wait");
-                        query.add("callId", call).add("context", context).add("kind", kind).add("after", after);
-                        query.add("timeout", Some(timeout.to_string()));
-                        asked.json(&query.finish(), held).await?
-                    }
+                let path = if let Some(id) = id {
+                    format!("/v1/operations/{}?wait={timeout}", segment(&id))
+                } else {
+                    let mut query = Query::new("/v1/operations/wait");
+                    query.add("callId", call).add("context", context).add("kind", kind).add("after", after);
+                    query.add("timeout", Some(timeout.to_string()));
+                    query.finish()
                 };
+                let operation = asked.json(&path, held).await?;
                 output::object(&operation, output)?;
                 match operation.get("final").and_then(Value::as_bool) {
                     Some(true) => Ok(()),

@@ -114,6 +114,9 @@ fn notifications(job: &Job) -> &[Notification] {
     }
 }
 
+/// Which of the calls asked for, and its stored half.
+type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String);
+
 async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<Calls<'a>, StoreError> {
     let asked: BTreeSet<(&str, &PlatformId)> = jobs
         .iter()
@@ -122,8 +125,7 @@ async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> R
     if asked.is_empty() {
         return Ok(Calls::new());
     }
-    type Row = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String);
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<CallRow> = sqlx::query_as(
         "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story
          FROM json_each(?1) AS asked
          CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0",
@@ -327,12 +329,11 @@ impl<'j> Plan<'_, 'j> {
             Some(call) => call.seal(self.master)?.map(|seal| seal.seal(&body_place(id), body)).transpose()?,
             None => None,
         };
-        let (sealed, sealed_for, data_key) = match of_call {
-            Some(sealed) => (sealed, call.map(|(call, _)| call), None),
-            None => {
-                let (seal, wrapped) = self.master.new_data_key(&delivery_key_place(id))?;
-                (seal.seal(&body_place(id), body)?, None, Some(hex(&wrapped)))
-            }
+        let (sealed, sealed_for, data_key) = if let Some(sealed) = of_call {
+            (sealed, call.map(|(call, _)| call), None)
+        } else {
+            let (seal, wrapped) = self.master.new_data_key(&delivery_key_place(id))?;
+            (seal.seal(&body_place(id), body)?, None, Some(hex(&wrapped)))
         };
         let correlation = Some(&job.delivery.correlation).filter(|correlation| **correlation != Correlation::default());
         self.deliveries.push(PlannedDelivery {

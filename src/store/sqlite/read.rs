@@ -388,7 +388,7 @@ impl Lead {
 
 /// Ids are microseconds at the writer, times are milliseconds at the door: an id is never before its time, and follows
 /// it within the queue's patience. The slack allows for a clock that was set back meanwhile.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_mins(1);
 
 fn times(
     sql: &mut QueryBuilder<Sqlite>,

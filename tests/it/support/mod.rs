@@ -1,3 +1,4 @@
 //! What every test needs.
 
+pub mod app;
 pub mod fake_issuer;
