@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn only_one_bearer_header_with_one_token_is_read() {
-        let cases: [(&[&[u8]], Result<&str, RejectionReason>); 11] = [
+        type Case<'a> = (&'a [&'a [u8]], Result<&'a str, RejectionReason>);
+        let cases: [Case<'_>; 11] = [
             (&[b"Bearer a.b.c"], Ok("a.b.c")),
             (&[b"bEARER   a.b.c "], Ok("a.b.c")),
             (&[], Err(RejectionReason::MissingToken)),

@@ -240,8 +240,8 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            let permissions = std::fs::metadata(&path).unwrap().permissions();
+            assert_eq!(permissions.mode() & 0o777, 0o600);
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
             assert!(matches!(DevIssuer::load_or_create(&path), Err(DevIssuerError::Exposed { .. })));
         }

@@ -242,8 +242,8 @@ mod tests {
     fn the_age_of_a_document_is_read_from_its_directives() {
         let answer =
             |value: &str| Answer { status: 200, headers: vec![("cache-control".to_owned(), value.to_owned())], body: Vec::new() };
-        assert_eq!(max_age(&answer("public, Max-Age=86400")), Some(Duration::from_secs(86400)));
-        assert_eq!(max_age(&answer("max-age=\"60\"")), Some(Duration::from_secs(60)));
+        assert_eq!(max_age(&answer("public, Max-Age=86400")), Some(Duration::from_hours(24)));
+        assert_eq!(max_age(&answer("max-age=\"60\"")), Some(Duration::from_mins(1)));
         for none in ["no-store", "max-age", "max-age=-1", "s-maxage=5", ""] {
             assert_eq!(max_age(&answer(none)), None, "{none}");
         }
