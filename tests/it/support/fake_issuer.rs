@@ -53,6 +53,7 @@ enum Pair {
 pub struct FakeIssuer {
     server: MockServer,
     name: String,
+    audience: String,
     state: Arc<State>,
 }
 
@@ -101,16 +102,15 @@ impl FakeIssuer {
         let (metadata, jwks) = (Arc::clone(&state), Arc::clone(&state));
         Mock::given(path(METADATA)).respond_with(move |_: &wiremock::Request| metadata.metadata()).mount(&server).await;
         Mock::given(path(JWKS)).respond_with(move |_: &wiremock::Request| jwks.jwks()).mount(&server).await;
-        Self { server, name: name.to_owned(), state }
+        Self { server, name: name.to_owned(), audience: AUDIENCE.to_owned(), state }
     }
 
     pub fn issuer(&self) -> &str {
         &self.name
     }
 
-    #[expect(clippy::unused_self, reason = "reads as what it is: the issuer's idea of us")]
-    pub fn audience(&self) -> &'static str {
-        AUDIENCE
+    pub fn audience(&self) -> &str {
+        &self.audience
     }
 
     pub fn metadata_url(&self) -> Url {
@@ -128,7 +128,7 @@ impl FakeIssuer {
     /// What a Graph receiver asks of this issuer's tokens.
     pub fn policy(&self) -> TrustPolicy {
         TrustPolicy {
-            audiences: vec![AUDIENCE.to_owned()],
+            audiences: vec![self.audience.clone()],
             tenant_required: true,
             tenants: Vec::new(),
             entries: vec![self.trust_entry()],
@@ -193,7 +193,7 @@ impl FakeIssuer {
     /// A token that is good in every respect, to be spoilt.
     pub fn token(&self) -> TokenBuilder {
         let key = self.state.keys.lock().unwrap()[0].clone();
-        let claims = json!({ "iss": self.name, "aud": AUDIENCE, "tid": TENANT, "iat": NOW, "nbf": NOW, "exp": NOW + 3900 });
+        let claims = json!({ "iss": self.name, "aud": self.audience, "tid": TENANT, "iat": NOW, "nbf": NOW, "exp": NOW + 3900 });
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": key.id });
         TokenBuilder { key, header: members(header), claims: members(claims), raw_claims: None, now: NOW }
     }
