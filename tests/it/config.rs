@@ -48,7 +48,7 @@ fn the_defaults_load_and_are_what_the_manual_says() {
     assert_eq!(config.private.bind.to_string(), "127.0.0.1:8081");
     assert!(config.private.tokens.is_empty() && config.receivers.is_empty());
     assert_eq!(config.ledger.url.to_string(), "sqlite://callback-ledger.db");
-    assert_eq!(config.lifecycle.deadline_seconds.default, Duration::from_secs(300));
+    assert_eq!(config.lifecycle.deadline_seconds.default, Duration::from_mins(5));
     assert!(config.lifecycle.deadline_seconds.by_kind.is_empty());
     assert_eq!(config.log.filter, "info,sqlx=warn");
     assert_eq!(config.dev.issuer_key, None);
@@ -69,7 +69,7 @@ fn every_example_in_the_defaults_is_a_configuration_that_serves() {
     assert_eq!(config.receivers.len(), 2);
     assert_eq!(config.receivers[1].trust.len(), 2);
     assert_eq!(config.private.tokens[0].scopes, [Scope::Read]);
-    assert_eq!(config.lifecycle.deadline_seconds.by_kind["recordOperation"], Duration::from_secs(3600));
+    assert_eq!(config.lifecycle.deadline_seconds.by_kind["recordOperation"], Duration::from_hours(1));
     assert_eq!(config.dev.issuer_key, Some(PathBuf::from("dev-issuer.pem")));
 }
 

@@ -10,7 +10,7 @@
 mod lexer;
 mod paths;
 
-use std::{fs, path::Path};
+use std::{cmp::Ordering, fs, path::Path};
 
 use self::paths::{Mention, mentions};
 
@@ -87,14 +87,12 @@ fn forbidden_edge(from: &str, to: &str) -> Option<String> {
     if LEAVES.contains(&from) {
         return Some(format!("the leaf `{from}` uses `{to}`; a leaf knows no other room"));
     }
-    let Some(above) = floor(to) else { return Some(format!("`{from}` uses `crate::{to}`, which is not a room of the house")) };
-    let below = floor(from)?;
-    if above > below {
-        Some(format!("`{from}` (floor {below}) uses `{to}` (floor {above}): arrows point down"))
-    } else if above == below {
-        Some(format!("`{from}` uses its neighbour `{to}` on floor {below}: siblings do not know each other"))
-    } else {
-        None
+    let Some(target) = floor(to) else { return Some(format!("`{from}` uses `crate::{to}`, which is not a room of the house")) };
+    let own = floor(from)?;
+    match target.cmp(&own) {
+        Ordering::Greater => Some(format!("`{from}` (floor {own}) uses `{to}` (floor {target}): arrows point down")),
+        Ordering::Equal => Some(format!("`{from}` uses its neighbour `{to}` on floor {own}: siblings do not know each other")),
+        Ordering::Less => None,
     }
 }
 
@@ -264,7 +262,7 @@ fn a_room_without_a_floor_is_found() {
 
 #[test]
 fn comments_strings_and_visibilities_are_not_paths() {
-    let text = r###"
+    let text = r##"
         //! [`crate::store::Ledger`]
         /* crate::http /* nested */ sqlx::x */
         pub(crate) fn f<'a>(x: &'a str) -> char { '"' }
@@ -272,7 +270,7 @@ fn comments_strings_and_visibilities_are_not_paths() {
         const R: &[u8] = br#"crate::app " reqwest"#;
         const C: [char; 2] = ['\'', '\u{1f600}'];
         fn crate_like() { self::g(); Self::h() }
-    "###;
+    "##;
     finds("src/domain/a.rs", text, &[]);
     finds(
         "src/domain/a.rs",
