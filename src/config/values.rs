@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Deadlines;
 
-/// The database of the ledger: a SQLite file.
+/// The database of the ledger: a `SQLite` file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LedgerUrl(PathBuf);

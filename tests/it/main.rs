@@ -7,6 +7,7 @@
     reason = "a test may panic"
 )]
 
+mod config;
 mod fixtures;
 mod key_store;
 mod layering;
