@@ -1,11 +1,5 @@
 //! Everything that is tested through a door (HTTP, command line, `Ledger`), in one binary.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::as_conversions,
-    reason = "a test may panic"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod config;
 mod fixtures;
