@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
 
 use crate::{
-    auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, SetupError, self_test},
+    auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
     config::{Config, ParticipantJoining, Receiver as ReceiverConfig},
     domain::{
         clock::Clock,
@@ -116,11 +116,11 @@ impl App {
         self_test()?;
         let metrics = Metrics::new();
         let (ledger, writer) = Ledger::open(ledger_options(config, &surroundings, &metrics)).await?;
-        let client = HttpClient::new().map_err(BuildError::Client)?;
+        let keys = KeyStore::new(HttpClient::new().map_err(BuildError::Client)?, surroundings.keys);
         let receivers = config
             .receivers
             .iter()
-            .map(|receiver| build_receiver(config, receiver, &ledger, &client, &surroundings).map(Arc::new))
+            .map(|receiver| build_receiver(config, receiver, &ledger, &keys, &surroundings).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let tokens = config.private.tokens.iter();
         let guard = Guard {
@@ -128,7 +128,7 @@ impl App {
                 .map(|token| PrivateToken { name: token.name.clone(), sha256: token.sha256.as_bytes().to_vec() })
                 .collect(),
         };
-        let service = Service { ledger: ledger.clone(), receivers, metrics };
+        let service = Service { ledger: ledger.clone(), receivers, keys, metrics };
         let api = Api {
             reader: ledger.reader().clone(),
             service: Some(service.clone()),
@@ -156,20 +156,18 @@ impl App {
 
     /// Fetches the keys of every receiver without serving, and says how they stand once all are there or `patience` is over.
     pub async fn key_sets_within(self, patience: Duration) -> Vec<KeySetStatus> {
-        let stop = CancellationToken::new();
-        let authenticators: Vec<_> = self.service.receivers.iter().map(|receiver| Arc::clone(&receiver.authenticator)).collect();
-        let keepers: Vec<_> =
-            authenticators.iter().map(|authenticator| tokio::spawn(Arc::clone(authenticator).keep_fresh(stop.clone()))).collect();
+        let (stop, keys) = (CancellationToken::new(), self.service.keys);
+        let keeper = tokio::spawn(keys.clone().keep_fresh(stop.clone()));
         let ready = async {
-            while !authenticators.iter().all(|authenticator| authenticator.is_ready()) {
+            while !keys.key_sets().iter().all(|set| set.loaded) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         // Elapsed: the status says what is missing.
         let _elapsed = tokio::time::timeout(patience, ready).await;
         stop.cancel();
-        futures_util::future::join_all(keepers).await;
-        authenticators.iter().flat_map(|authenticator| authenticator.key_sets()).collect()
+        let _ended = keeper.await;
+        keys.key_sets()
     }
 
     /// Serves until `shutdown` resolves, then ends in good order.
@@ -179,11 +177,7 @@ impl App {
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { public, private, guard, api, service, writer } = self;
         let stopping = api.shutdown.clone();
-        let keepers: Vec<_> = service
-            .receivers
-            .iter()
-            .map(|receiver| tokio::spawn(Arc::clone(&receiver.authenticator).keep_fresh(stopping.clone())))
-            .collect();
+        let keeper = tokio::spawn(service.keys.clone().keep_fresh(stopping.clone()));
         let public = serve_public(public, &service)?;
         let private = serve_private(private, guard, api.clone())?;
         let handles = [public.handle(), private.handle()];
@@ -202,10 +196,8 @@ impl App {
             Some(ended) => ended,
             None => serving.await,
         };
-        for keeper in keepers {
-            // They end with `stopping`; one that panicked has said so.
-            let _ended = keeper.await;
-        }
+        // It ends with `stopping`; if it panicked, it has said so.
+        let _ended = keeper.await;
         // The last handles of the ledger: the writer commits what is queued and closes the file.
         drop((api, service));
         if writer.await.is_err() {
@@ -219,7 +211,7 @@ fn build_receiver(
     config: &Config,
     receiver: &ReceiverConfig,
     ledger: &Ledger,
-    client: &HttpClient,
+    keys: &KeyStore,
     surroundings: &Surroundings,
 ) -> Result<Receiver, BuildError> {
     let source = source(&receiver.source).ok_or_else(|| BuildError::NoSource(receiver.source.clone()))?;
@@ -228,11 +220,11 @@ fn build_receiver(
         policy.entries = vec![issuer.trust_entry()];
     }
     let clock = surroundings.clock.clone();
-    let authenticator = Authenticator::new(&receiver.path, &policy, client, clock.clone(), surroundings.keys)?;
+    let authenticator = Authenticator::new(&receiver.path, &policy, keys, clock.clone())?;
     Ok(Receiver {
         path: receiver.path.clone(),
         source,
-        authenticator: Arc::new(authenticator),
+        authenticator,
         answers: Answers {
             participant_joining: match receiver.participant_joining {
                 ParticipantJoining::Accept => JoinAnswer::Accept,

@@ -4,25 +4,21 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jsonwebtoken::Algorithm;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    Admission, KeySetStatus, KeySettings, KeysError, Refusal, Rejected,
+    Admission, KeyStore, KeysError, Refusal, Rejected,
     bearer::bearer,
-    key_store::{KeySet, KeySource, Knowledge},
+    key_source::{KeySet, KeySource, Knowledge},
     keys::{Key, algorithm_named, read_jwks, use_one_provider},
     token::UnverifiedToken,
     verify::{Claims, Demands},
 };
-use crate::{
-    domain::{
-        clock::Clock,
-        rejection::RejectionReason,
-        text::tame,
-        trust::{KeyOrigin, TrustEntry, TrustPolicy},
-    },
-    net::{HttpClient, is_loopback},
+use crate::domain::{
+    clock::Clock,
+    rejection::RejectionReason,
+    text::tame,
+    trust::{KeyOrigin, TrustEntry, TrustPolicy},
 };
 
 /// Believes or refuses the callers of one receiver.
@@ -31,9 +27,8 @@ pub struct Authenticator {
     receiver: String,
     demands: Demands,
     entries: Vec<Entry>,
-    sources: Vec<Arc<KeySource>>,
     clock: Clock,
-    settings: KeySettings,
+    store: KeyStore,
 }
 
 /// Issuers, and the keys that speak for them and for nobody else: rule 4.
@@ -70,22 +65,14 @@ struct Signer<'a> {
 }
 
 impl Authenticator {
-    /// The door of the receiver with this path. It fetches nothing yet: see [`Self::keep_fresh`].
+    /// The door of the receiver with this path. It fetches nothing by itself: see [`KeyStore::keep_fresh`].
     ///
     /// # Errors
     /// When the policy names metadata that may not be asked, or gives keys that are none.
-    pub fn new(
-        receiver: &str,
-        policy: &TrustPolicy,
-        client: &HttpClient,
-        clock: Clock,
-        settings: KeySettings,
-    ) -> Result<Self, SetupError> {
+    pub fn new(receiver: &str, policy: &TrustPolicy, store: &KeyStore, clock: Clock) -> Result<Self, SetupError> {
         use_one_provider();
-        let mut sources = Vec::new();
-        let source = |url: &Url| source_of(&mut sources, url, client, settings);
-        let entries = entries(&policy.entries, source)?;
-        Ok(Self { receiver: receiver.to_owned(), demands: Demands::of(policy), entries, sources, clock, settings })
+        let entries = entries(&policy.entries, store)?;
+        Ok(Self { receiver: receiver.to_owned(), demands: Demands::of(policy), entries, clock, store: store.clone() })
     }
 
     /// Believes a caller, given the values of all its `Authorization` headers. Waits for keys at most as long as
@@ -102,27 +89,14 @@ impl Authenticator {
                 unverified_key_id: token.key_id().map(tame),
                 unverified_issuer: token.issuer().map(tame),
             }),
-            Refused::Undecided => Refusal::Unavailable { retry_after: self.settings.retry_every },
+            Refused::Undecided => Refusal::Unavailable { retry_after: self.store.settings().retry_every },
         })
     }
 
-    /// Whether every key set is loaded and may be believed.
+    /// Whether every key set that it believes is loaded and may be believed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.sources.iter().all(|source| source.usable().is_some())
-    }
-
-    /// How the key sets are doing, one per metadata URL; given keys are not among them.
-    #[must_use]
-    pub fn key_sets(&self) -> Vec<KeySetStatus> {
-        self.sources.iter().map(|source| source.status()).collect()
-    }
-
-    /// Loads the keys and keeps them fresh, until the shutdown.
-    pub async fn keep_fresh(self: Arc<Self>, shutdown: CancellationToken) {
-        let all = join_all(self.sources.iter().map(|source| Arc::clone(source).keep_fresh()));
-        shutdown.run_until_cancelled(all).await;
-        shutdown.cancelled().await; // there may be no set to keep
+        self.entries.iter().flat_map(|entry| entry.keys.sources()).all(|source| source.usable().is_some())
     }
 
     async fn decide(&self, token: &UnverifiedToken<'_>) -> Result<Admission, Refused> {
@@ -259,35 +233,14 @@ fn closer(one: RejectionReason, other: RejectionReason) -> RejectionReason {
     if distance(other) < distance(one) { other } else { one }
 }
 
-fn entries(
-    trusted: &[TrustEntry],
-    mut source: impl FnMut(&Url) -> Result<Arc<KeySource>, SetupError>,
-) -> Result<Vec<Entry>, SetupError> {
+fn entries(trusted: &[TrustEntry], store: &KeyStore) -> Result<Vec<Entry>, SetupError> {
     let mut entries = Vec::with_capacity(trusted.len());
     for entry in trusted {
         let keys = match &entry.keys {
             KeyOrigin::Given(jwks) => Keys::Given(read_jwks(jwks.as_bytes()).map_err(SetupError::GivenKeys)?),
-            KeyOrigin::Metadata(urls) => Keys::Fetched(urls.iter().map(&mut source).collect::<Result<_, _>>()?),
+            KeyOrigin::Metadata(urls) => Keys::Fetched(urls.iter().map(|url| store.source(url)).collect::<Result<_, _>>()?),
         };
         entries.push(Entry { issuers: entry.issuers.clone(), keys });
     }
     Ok(entries)
-}
-
-/// The one source of this metadata, made at its first mention.
-fn source_of(
-    sources: &mut Vec<Arc<KeySource>>,
-    url: &Url,
-    client: &HttpClient,
-    settings: KeySettings,
-) -> Result<Arc<KeySource>, SetupError> {
-    if let Some(known) = sources.iter().find(|source| source.metadata() == url) {
-        return Ok(Arc::clone(known));
-    }
-    if url.scheme() != "https" && !is_loopback(url) {
-        return Err(SetupError::MetadataAddress { url: url.clone() }); // rule 4: https, http for loopback only
-    }
-    let source = Arc::new(KeySource::new(url.clone(), client.clone(), settings));
-    sources.push(Arc::clone(&source));
-    Ok(source)
 }

@@ -26,6 +26,7 @@ mod authenticator;
 mod bearer;
 mod dev_issuer;
 mod discovery;
+mod key_source;
 mod key_store;
 mod keys;
 mod token;
@@ -39,7 +40,8 @@ pub use authenticator::{Authenticator, SetupError};
 pub use bearer::bearer;
 pub use dev_issuer::{DevIssuer, DevIssuerError, self_test};
 pub use discovery::DiscoveryError;
-pub use key_store::{KeySetStatus, KeySettings};
+pub use key_source::{KeySetStatus, KeySettings};
+pub use key_store::KeyStore;
 pub use keys::KeysError;
 
 /// The proof that a caller was believed. Only [`Authenticator::admit`] makes one.

@@ -9,6 +9,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    auth::KeySetStatus,
     domain::rejection::RejectionReason,
     store::{Committed, Ledger},
 };
@@ -66,17 +67,6 @@ pub struct Metrics {
 const SECONDS: [f64; 14] = [0.000_5, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 /// Deliveries in a commit.
 const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
-
-/// How a set of keys stands, as the scrape shows it.
-#[derive(Clone, Debug)]
-pub struct KeySet {
-    /// The metadata document.
-    pub metadata: String,
-    /// How old the keys are; `None` if there are none.
-    pub age: Option<Duration>,
-    /// How many refreshes went well, and how many did not.
-    pub refreshes: (u64, u64),
-}
 
 impl Metrics {
     /// Registers everything, once per service.
@@ -142,14 +132,14 @@ impl Metrics {
     ///
     /// # Errors
     /// If the text cannot be made.
-    pub fn scrape(&self, ledger: &Ledger, keys: &[KeySet]) -> Result<String, std::fmt::Error> {
+    pub fn scrape(&self, ledger: &Ledger, keys: &[KeySetStatus]) -> Result<String, std::fmt::Error> {
         self.queue.set(i64::try_from(ledger.queue_depth()).unwrap_or(i64::MAX));
         self.writable.set(i64::from(ledger.is_writable()));
         for set in keys {
             if let Some(age) = set.age {
                 self.key_age.get_or_create(&KeyLabels { metadata: set.metadata.clone() }).set(age.as_secs_f64());
             }
-            for (outcome, count) in [("ok", set.refreshes.0), ("failed", set.refreshes.1)] {
+            for (outcome, count) in [("ok", set.refreshes_ok), ("failed", set.refreshes_failed)] {
                 let labels = RefreshLabels { metadata: set.metadata.clone(), outcome };
                 self.refreshes.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
             }

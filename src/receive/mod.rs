@@ -26,7 +26,7 @@ pub struct Receiver {
     /// Who sends to it.
     pub source: &'static dyn NotificationSource,
     /// Whom it believes.
-    pub authenticator: std::sync::Arc<Authenticator>,
+    pub authenticator: Authenticator,
     /// What to answer where the sender asks.
     pub answers: Answers,
     /// The most bytes of a body.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use callback_ledger::{
-    auth::{Admission, Authenticator, DevIssuer, KeySettings, Refusal, SetupError},
+    auth::{Admission, Authenticator, DevIssuer, KeySettings, KeyStore, Refusal, SetupError},
     domain::{
         clock::Clock,
         rejection::RejectionReason::{self, *},
@@ -27,9 +27,25 @@ const RECEIVER: &str = "/api/calls";
 /// Far more than any of these tests takes.
 const LONG: Duration = Duration::from_mins(5);
 
-fn authenticator(policy: &TrustPolicy, settings: KeySettings) -> Arc<Authenticator> {
+/// A door and the keys behind it.
+struct Door {
+    authenticator: Authenticator,
+    keys: KeyStore,
+}
+
+impl std::ops::Deref for Door {
+    type Target = Authenticator;
+
+    fn deref(&self) -> &Authenticator {
+        &self.authenticator
+    }
+}
+
+fn authenticator(policy: &TrustPolicy, settings: KeySettings) -> Arc<Door> {
+    let keys = KeyStore::new(HttpClient::new().unwrap(), settings);
     let clock = Clock::from_fn(|| Timestamp::from_second(NOW).unwrap());
-    Arc::new(Authenticator::new(RECEIVER, policy, &HttpClient::new().unwrap(), clock, settings).unwrap())
+    let authenticator = Authenticator::new(RECEIVER, policy, &keys, clock).unwrap();
+    Arc::new(Door { authenticator, keys })
 }
 
 /// Settings under which nothing is fetched but what requests ask for.
@@ -291,7 +307,7 @@ async fn a_rotated_key_is_picked_up_in_the_background() {
     let issuer = FakeIssuer::start().await;
     let door = authenticator(&issuer.policy(), KeySettings { refresh_every: Duration::from_millis(100), ..patient() });
     let shutdown = CancellationToken::new();
-    let keeping = tokio::spawn(Arc::clone(&door).keep_fresh(shutdown.clone()));
+    let keeping = tokio::spawn(door.keys.clone().keep_fresh(shutdown.clone()));
     eventually("the keys are loaded", async || door.is_ready()).await;
     let old = issuer.token();
     issuer.rotate();
@@ -305,7 +321,7 @@ async fn a_publisher_may_ask_for_more_patience() {
     let issuer = FakeIssuer::start().await;
     issuer.cache_control("public, max-age=1"); // respected, but not below five minutes
     let door = authenticator(&issuer.policy(), KeySettings { refresh_every: Duration::from_millis(50), ..patient() });
-    let keeping = tokio::spawn(Arc::clone(&door).keep_fresh(CancellationToken::new()));
+    let keeping = tokio::spawn(door.keys.clone().keep_fresh(CancellationToken::new()));
     eventually("the keys are loaded", async || door.is_ready()).await;
     sleep(Duration::from_millis(1500)).await;
     assert_eq!(issuer.fetches(), Fetches { metadata: 1, jwks: 1 });
@@ -318,8 +334,8 @@ async fn without_any_keys_nobody_is_judged_until_the_issuer_is_back() {
     issuer.fail(true);
     let settings = KeySettings { retry_every: Duration::from_millis(100), ..patient() };
     let door = authenticator(&issuer.policy(), settings);
-    let keeping = tokio::spawn(Arc::clone(&door).keep_fresh(CancellationToken::new()));
-    eventually("a fetch has failed", async || door.key_sets()[0].refreshes_failed > 0).await;
+    let keeping = tokio::spawn(door.keys.clone().keep_fresh(CancellationToken::new()));
+    eventually("a fetch has failed", async || door.keys.key_sets()[0].refreshes_failed > 0).await;
     let outcome = admit(&door, &issuer.token().sign()).await;
     assert_eq!(outcome, Err(Refusal::Unavailable { retry_after: settings.retry_every }));
     assert!(!door.is_ready());
@@ -353,14 +369,14 @@ async fn the_last_good_keys_serve_through_an_outage_and_not_forever() {
         ..KeySettings::default()
     };
     let door = authenticator(&issuer.policy(), settings);
-    let keeping = tokio::spawn(Arc::clone(&door).keep_fresh(CancellationToken::new()));
+    let keeping = tokio::spawn(door.keys.clone().keep_fresh(CancellationToken::new()));
     eventually("the keys are loaded", async || door.is_ready()).await;
     issuer.fail(true);
-    eventually("a refresh has failed", async || door.key_sets()[0].refreshes_failed > 0).await;
+    eventually("a refresh has failed", async || door.keys.key_sets()[0].refreshes_failed > 0).await;
     assert!(admit(&door, &issuer.token().sign()).await.is_ok());
     eventually("the keys are too old", async || unavailable(&admit(&door, &issuer.token().sign()).await)).await;
     assert!(!door.is_ready());
-    let status = door.key_sets().remove(0);
+    let status = door.keys.key_sets().remove(0);
     assert!(!status.loaded && status.keys == 2 && status.age >= Some(settings.max_stale), "{status:?}");
     issuer.fail(false);
     eventually("the keys are back", async || admit(&door, &issuer.token().sign()).await.is_ok()).await;
@@ -467,9 +483,22 @@ async fn documents_that_are_not_to_be_trusted_load_nothing() {
         spoil(&issuer);
         let door = authenticator(&issuer.policy(), patient());
         assert!(unavailable(&admit(&door, &issuer.token().sign()).await), "{name}");
-        assert_eq!(door.key_sets()[0].refreshes_failed, 1, "{name}");
+        assert_eq!(door.keys.key_sets()[0].refreshes_failed, 1, "{name}");
         assert!(issuer.fetches().metadata == 1 && issuer.fetches().jwks <= 1, "{name}");
     }
+}
+
+#[tokio::test]
+async fn several_receivers_that_believe_one_issuer_fetch_its_keys_once() {
+    let issuer = FakeIssuer::start().await;
+    let keys = KeyStore::new(HttpClient::new().unwrap(), patient());
+    let clock = || Clock::from_fn(|| Timestamp::from_second(NOW).unwrap());
+    let doors = ["/one", "/two"].map(|path| Authenticator::new(path, &issuer.policy(), &keys, clock()).unwrap());
+    for door in &doors {
+        admit(door, &issuer.token().sign()).await.unwrap();
+        assert!(door.is_ready());
+    }
+    assert_eq!(issuer.fetches(), Fetches { metadata: 1, jwks: 1 });
 }
 
 #[tokio::test]
@@ -477,8 +506,8 @@ async fn metadata_over_plain_http_elsewhere_is_refused_at_the_start() {
     let issuer = FakeIssuer::start().await;
     let keys = KeyOrigin::Metadata(vec!["http://192.0.2.1/metadata".parse().unwrap()]);
     let policy = TrustPolicy { entries: vec![TrustEntry { keys, ..issuer.trust_entry() }], ..issuer.policy() };
-    let client = HttpClient::new().unwrap();
-    let door = Authenticator::new(RECEIVER, &policy, &client, Clock::system(), KeySettings::default());
+    let keys = KeyStore::new(HttpClient::new().unwrap(), KeySettings::default());
+    let door = Authenticator::new(RECEIVER, &policy, &keys, Clock::system());
     assert!(matches!(door, Err(SetupError::MetadataAddress { .. })));
 }
 
@@ -492,7 +521,7 @@ async fn the_dev_issuer_is_believed_without_a_network() {
         entries: vec![dev.trust_entry()],
     };
     let door = authenticator(&policy, KeySettings::default());
-    assert!(door.is_ready() && door.key_sets().is_empty());
+    assert!(door.is_ready() && door.keys.key_sets().is_empty());
     let now = Timestamp::from_second(NOW).unwrap();
     let claims = json!({ "aud": AUDIENCE, "tid": TENANT }).as_object().unwrap().clone();
     let admission = admit(&door, &dev.mint(claims.clone(), now).unwrap()).await.unwrap();

@@ -4,7 +4,6 @@ use actix_web::{HttpRequest, HttpResponse, get, route, web::Data};
 
 use super::Api;
 use crate::http::{
-    metrics::KeySet,
     problem::Problem,
     view::{ReadinessView, ReceiverReadiness},
 };
@@ -45,13 +44,7 @@ pub(super) async fn readyz(api: Data<Api>) -> HttpResponse {
 #[get("/metrics")]
 pub(super) async fn metrics(api: Data<Api>, request: HttpRequest) -> HttpResponse {
     let Some(service) = &api.service else { return Problem::NotFound("nothing is served here".to_owned()).answer(&request) };
-    let keys: Vec<KeySet> = service
-        .receivers
-        .iter()
-        .flat_map(|receiver| receiver.authenticator.key_sets())
-        .map(|set| KeySet { metadata: set.metadata, age: set.age, refreshes: (set.refreshes_ok, set.refreshes_failed) })
-        .collect();
-    match service.metrics.scrape(&service.ledger, &keys) {
+    match service.metrics.scrape(&service.ledger, &service.keys.key_sets()) {
         Ok(text) => HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text),
         Err(error) => {
             tracing::error!(error = %error, "the metrics cannot be written");

@@ -23,6 +23,7 @@ use utoipa::OpenApi;
 pub use self::guard::{Guard, PrivateToken};
 use super::{metrics::Metrics, problem::Problem};
 use crate::{
+    auth::KeyStore,
     domain::clock::Clock,
     receive::Receiver,
     store::{Ledger, LedgerReader},
@@ -48,6 +49,8 @@ pub struct Service {
     pub ledger: Ledger,
     /// Its receivers.
     pub receivers: Vec<Arc<Receiver>>,
+    /// The keys that they believe.
+    pub keys: KeyStore,
     /// What is counted.
     pub metrics: Metrics,
 }
