@@ -189,15 +189,14 @@ impl App {
         };
         tracing::info!("shutting down");
         stopping.cancel();
-        for handle in &handles {
-            handle.stop(true).await;
-        }
+        futures_util::future::join_all(handles.iter().map(|handle| handle.stop(true))).await;
         let outcome = match outcome {
             Some(ended) => ended,
             None => serving.await,
         };
         // It ends with `stopping`; if it panicked, it has said so.
         let _ended = keeper.await;
+        api.reader.close().await;
         // The last handles of the ledger: the writer commits what is queued and closes the file.
         drop((api, service));
         if writer.await.is_err() {

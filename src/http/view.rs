@@ -8,6 +8,7 @@ use super::problem::rejection_status;
 use crate::{
     domain::{
         call::{CallState, Direction},
+        delivery::Correlation,
         ids::PlatformId,
         notification::Fact,
         operation::{Flag, State, Transition},
@@ -267,6 +268,26 @@ pub struct NotificationView {
     context: Option<String>,
     duplicates: i64,
     last_duplicate_at: Option<String>,
+    /// What the platform's support asks for.
+    correlation: CorrelationView,
+}
+
+/// The headers of a delivery by which the platform's support finds it again.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are the API's")]
+pub struct CorrelationView {
+    scenario_id: Option<String>,
+    client_request_id: Option<String>,
+    chain_id: Option<String>,
+    message_id: Option<String>,
+}
+
+impl From<Correlation> for CorrelationView {
+    fn from(headers: Correlation) -> Self {
+        let Correlation { scenario_id, client_request_id, chain_id, message_id } = headers;
+        Self { scenario_id, client_request_id, chain_id, message_id }
+    }
 }
 
 impl From<NotificationRow> for NotificationView {
@@ -293,6 +314,7 @@ impl From<NotificationRow> for NotificationView {
             context,
             duplicates: row.duplicates,
             last_duplicate_at: times(row.last_duplicate_at),
+            correlation: row.correlation.into(),
         }
     }
 }

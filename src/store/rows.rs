@@ -182,13 +182,13 @@ pub struct NotificationRow {
     pub duplicates: i64,
     /// When the last of them came.
     pub last_duplicate_at: Option<Timestamp>,
+    /// The headers of its delivery by which the platform's support finds it again.
+    pub correlation: Correlation,
 }
 
 /// A delivery as it was received.
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
-    /// Its headers.
-    pub correlation: Correlation,
     /// Its body; `None` once it was erased.
     pub body: Option<Vec<u8>>,
 }

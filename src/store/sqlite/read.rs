@@ -95,6 +95,11 @@ impl LedgerReader {
         Ok(())
     }
 
+    /// Closes every connection, so that the writer's is the last and leaves no WAL behind.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// A page of operations as of `now`, newest first.
     ///
     /// # Errors
@@ -303,10 +308,10 @@ impl LedgerReader {
     /// # Errors
     /// [`StoreError`], also if the body does not open.
     pub async fn delivery_of(&self, id: NotificationId) -> Result<Option<DeliveryRow>, StoreError> {
-        type Row = (i64, Option<String>, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+        type Row = (i64, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
         let mut connection = self.connection().await?;
         let row: Option<Row> = sqlx::query_as(
-            "SELECT delivery.id, correlation, sealed_for, coalesce(delivery.data_key, call.data_key), body
+            "SELECT delivery.id, sealed_for, coalesce(delivery.data_key, call.data_key), body
              FROM notification
              JOIN delivery ON delivery.id = delivery_id
              LEFT JOIN call ON call.id = sealed_for
@@ -315,7 +320,7 @@ impl LedgerReader {
         .bind(id.0.0)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some((delivery, correlation, sealed_for, data_key, body)) = row else { return Ok(None) };
+        let Some((delivery, sealed_for, data_key, body)) = row else { return Ok(None) };
         let place = sealed_for.map_or_else(|| delivery_key_place(delivery), call_key_place);
         let body = match (data_key, body) {
             (Some(data_key), Some(body)) => {
@@ -323,7 +328,7 @@ impl LedgerReader {
             }
             _ => None,
         };
-        Ok(Some(DeliveryRow { correlation: read_json("delivery", "correlation", delivery, correlation.as_deref())?, body }))
+        Ok(Some(DeliveryRow { body }))
     }
 
     /// A page of rejections, newest first.
@@ -587,7 +592,7 @@ impl CallSql {
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
         notification.received_at, notification.call_id AS call, call.call_id, subject, disposition, facts, duplicates,
-        last_duplicate_at
+        last_duplicate_at, correlation
  FROM notification
  JOIN delivery ON delivery.id = delivery_id
  LEFT JOIN call ON call.id = notification.call_id
@@ -607,6 +612,7 @@ struct NotificationSql {
     facts: String,
     duplicates: i64,
     last_duplicate_at: Option<i64>,
+    correlation: Option<String>,
 }
 
 impl NotificationSql {
@@ -625,6 +631,7 @@ impl NotificationSql {
             disposition: Disposition::parse(&self.disposition).ok_or_else(|| wrong("disposition"))?,
             facts: read_facts(self.id, &self.facts)?,
             duplicates: self.duplicates,
+            correlation: read_json("delivery", "correlation", self.delivery_id, self.correlation.as_deref())?,
             last_duplicate_at: self.last_duplicate_at.map(|at| instant("notification", self.id, at)).transpose()?,
         })
     }
