@@ -196,9 +196,7 @@ impl App {
         };
         // It ends with `stopping`; if it panicked, it has said so.
         let _ended = keeper.await;
-        api.reader.close().await;
-        // The last handles of the ledger: the writer commits what is queued and closes the file.
-        drop((api, service));
+        service.ledger.close().await;
         if writer.await.is_err() {
             tracing::error!("the ledger's writer did not end in good order");
         }

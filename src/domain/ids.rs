@@ -80,6 +80,14 @@ ledger_id!(
 
 /// A platform's id in one spelling: GUIDs lower-case with dashes, however they were written (Graph writes
 /// `57DAB8B1894C409AB240BD8BEAE78896` in URLs and `57dab8b1-894c-…` in bodies); anything else untouched.
+///
+/// ```
+/// use callback_ledger::domain::ids::PlatformId;
+///
+/// let in_a_url = PlatformId::parse("57DAB8B1894C409AB240BD8BEAE78896");
+/// let in_a_body = PlatformId::parse("57dab8b1-894c-409a-b240-bd8beae78896");
+/// assert_eq!(in_a_url, in_a_body);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PlatformId(String);

@@ -20,6 +20,7 @@ use std::{
 };
 
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::sqlite::read::LedgerReader;
 use self::{
@@ -235,13 +236,15 @@ pub struct Ledger {
     room: Arc<Semaphore>,
     rejections: Arc<RejectionRing>,
     writable: watch::Receiver<bool>,
+    closing: CancellationToken,
     reader: LedgerReader,
 }
 
 impl Ledger {
     /// Opens the ledger, makes it if there is none, brings it up to date, and starts its writer.
     ///
-    /// The returned handle resolves when the last `Ledger` is gone and everything queued is committed.
+    /// The returned handle resolves when the ledger was closed (see [`Self::close`]) or its last handle is gone, and everything
+    /// queued is committed.
     ///
     /// # Errors
     /// [`OpenError`], each with what to do about it. A ledger whose key is missing or wrong is not opened.
@@ -251,15 +254,16 @@ impl Ledger {
         let (writable_tx, writable) = watch::channel(true);
         let (changed, _) = broadcast::channel(1024);
         let rejections = Arc::new(RejectionRing::default());
+        let closing = CancellationToken::new();
         let reader = LedgerReader::new(
             opened.readers.clone(),
             Arc::clone(&opened.master),
             options.deadlines.clone(),
             Some(changed.clone()),
         );
-        let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed);
+        let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed, closing.clone());
         let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB).unwrap_or(usize::MAX)));
-        Ok((Self { queue, room, rejections, writable, reader }, tokio::spawn(writer.run())))
+        Ok((Self { queue, room, rejections, writable, closing, reader }, tokio::spawn(writer.run())))
     }
 
     /// Records a delivery: when this returns `Ok`, it is on the disk.
@@ -290,10 +294,16 @@ impl Ledger {
         self.rejections.flushed(Duration::from_secs(1)).await;
     }
 
-    /// Whether the last write went well.
+    /// Takes no more deliveries, commits what is queued, and closes the file, whoever still holds a handle.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.reader.close().await;
+    }
+
+    /// Whether the last write went well, and there is a writer for the next.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        *self.writable.borrow()
+        *self.writable.borrow() && !self.queue.is_closed()
     }
 
     /// How many deliveries wait for the writer.

@@ -15,6 +15,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Opened,
@@ -97,6 +98,7 @@ pub(in crate::store) struct Writer {
     rejections: Arc<RejectionRing>,
     writable: watch::Sender<bool>,
     changes: Changes,
+    closing: CancellationToken,
     /// One server per ledger.
     _lock: File,
 }
@@ -109,6 +111,7 @@ impl Writer {
         rejections: Arc<RejectionRing>,
         writable: watch::Sender<bool>,
         changes: Changes,
+        closing: CancellationToken,
     ) -> Self {
         Self {
             connection: Some(opened.writer),
@@ -121,11 +124,12 @@ impl Writer {
             rejections,
             writable,
             changes,
+            closing,
             _lock: opened.lock,
         }
     }
 
-    /// Runs until every sender is gone and the queue is empty.
+    /// Runs until the ledger is closed, or every sender is gone, and the queue is empty.
     pub(in crate::store) async fn run(mut self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,6 +137,7 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
+                () = self.closing.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
                 () = rejections.wanted() => self.flush_rejections().await,
                 _ = tick.tick() => {
                     self.probe().await;
