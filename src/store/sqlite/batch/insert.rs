@@ -1,0 +1,102 @@
+//! 3. What came goes in; the unique constraint `notification_once` decides what is a duplicate.
+
+use std::collections::BTreeSet;
+
+use sqlx::SqliteConnection;
+
+use super::{
+    hex, json,
+    plan::{Planned, PlannedDelivery},
+};
+use crate::store::StoreError;
+
+pub(super) async fn insert_deliveries(
+    connection: &mut SqliteConnection,
+    deliveries: &[PlannedDelivery<'_>],
+    bodies: Vec<u8>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO delivery (id, source, receiver, received_at, correlation, sealed_for, data_key, body)
+         SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value -> 'correlation',
+                value ->> 'sealed_for', unhex(value ->> 'data_key'), substr(?2, value ->> 'body_at', value ->> 'body_length')
+         FROM json_each(?1)",
+    )
+    .bind(json(deliveries)?)
+    .bind(bodies)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Inserts what is new, counts what is not on the row that it repeats, and returns the ids that were not needed.
+pub(super) async fn insert_notifications(
+    connection: &mut SqliteConnection,
+    planned: &[Planned<'_>],
+) -> Result<BTreeSet<i64>, StoreError> {
+    let rows: Vec<_> = planned
+        .iter()
+        .map(|row| {
+            let (call, at) = (row.call.map_or(0, |(call, _)| call), row.received_at.as_millisecond());
+            let personal = row.personal.as_deref().map(hex);
+            let disposition = row.disposition.as_str();
+            (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal)
+        })
+        .collect();
+    let rows = json(&rows)?;
+    let inserted = sqlx::query(
+        "INSERT INTO notification
+             (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
+                value ->> 6, value -> 7, unhex(value ->> 8)
+         FROM json_each(?1)
+         WHERE true
+         ON CONFLICT (call_id, subject, identity) DO NOTHING",
+    )
+    .bind(&rows)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if usize::try_from(inserted).is_ok_and(|inserted| inserted == planned.len()) {
+        return Ok(BTreeSet::new());
+    }
+    count_duplicates(connection, planned).await
+}
+
+async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<'_>]) -> Result<BTreeSet<i64>, StoreError> {
+    let ids: Vec<i64> = planned.iter().map(|row| row.id).collect();
+    let new: Vec<i64> = sqlx::query_scalar("SELECT id FROM notification WHERE id IN (SELECT value FROM json_each(?1))")
+        .bind(json(&ids)?)
+        .fetch_all(&mut *connection)
+        .await?;
+    let new: BTreeSet<i64> = new.into_iter().collect();
+    let repeats: Vec<&Planned<'_>> = planned.iter().filter(|row| !new.contains(&row.id)).collect();
+    let rows: Vec<_> = repeats
+        .iter()
+        .map(|row| (row.call.map_or(0, |(call, _)| call), &row.subject, hex(&row.identity), row.received_at.as_millisecond()))
+        .collect();
+    sqlx::query(
+        "UPDATE notification
+         SET duplicates = duplicates + repeats.count,
+             last_duplicate_at = max(coalesce(last_duplicate_at, 0), repeats.last)
+         FROM (
+             SELECT value ->> 0 AS call_id, value ->> 1 AS subject, unhex(value ->> 2) AS identity,
+                    count(*) AS count, max(value ->> 3) AS last
+             FROM json_each(?1)
+             GROUP BY 1, 2, 3
+         ) AS repeats
+         WHERE notification.call_id = repeats.call_id
+           AND notification.subject = repeats.subject
+           AND notification.identity = repeats.identity",
+    )
+    .bind(json(&rows)?)
+    .execute(&mut *connection)
+    .await?;
+
+    let kept: BTreeSet<i64> = planned.iter().filter(|row| new.contains(&row.id)).map(|row| row.delivery).collect();
+    let empty: BTreeSet<i64> = repeats.iter().map(|row| row.delivery).filter(|delivery| !kept.contains(delivery)).collect();
+    sqlx::query("DELETE FROM delivery WHERE id IN (SELECT value FROM json_each(?1))")
+        .bind(json(&empty)?)
+        .execute(connection)
+        .await?;
+    Ok(repeats.into_iter().map(|row| row.id).collect())
+}

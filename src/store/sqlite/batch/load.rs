@@ -1,0 +1,164 @@
+//! 1. The calls that a batch speaks of, and the facts of the operations that it does.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{instant, json};
+use crate::{
+    domain::{
+        call::CallStory,
+        delivery::Content,
+        ids::PlatformId,
+        notification::{Fact, Notification},
+        operation::{HeldFact, OperationFact},
+    },
+    store::{
+        MasterKey, StoreError,
+        seal::{Seal, SealError},
+        sqlite::{call_key_place, projection, writer::Job},
+    },
+};
+
+/// The calls that a batch speaks of, by source and id.
+pub(super) type Calls<'a> = HashMap<(&'a str, &'a PlatformId), Call>;
+
+/// A call, as it was and as the batch makes it.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: i64,
+    pub(super) receiver: String,
+    pub(super) audience: String,
+    pub(super) tenant: Option<String>,
+    pub(super) first_seen_at: Timestamp,
+    /// Wrapped; `None` if the call was erased.
+    pub(super) data_key: Option<Vec<u8>>,
+    pub(super) seal: Option<Seal>,
+    /// As stored; `None` for a call that begins in this batch.
+    pub(super) before: Option<CallStory>,
+    pub(super) story: CallStory,
+    /// The story while the plan is made, when it is not yet known what is a duplicate: for lateness alone.
+    pub(super) expected: CallStory,
+}
+
+fn notifications(job: &Job) -> &[Notification] {
+    match &job.delivery.content {
+        Content::Read(notifications) => notifications,
+        Content::Unreadable => &[],
+    }
+}
+
+/// Which of the calls asked for, and its stored half.
+type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String);
+
+pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<Calls<'a>, StoreError> {
+    let asked: BTreeSet<(&str, &PlatformId)> = jobs
+        .iter()
+        .flat_map(|job| notifications(job).iter().filter_map(|item| Some((job.delivery.source, item.call.as_ref()?))))
+        .collect();
+    if asked.is_empty() {
+        return Ok(Calls::new());
+    }
+    let rows: Vec<CallRow> = sqlx::query_as(
+        "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story
+         FROM json_each(?1) AS asked
+         CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0",
+    )
+    .bind(json(&asked)?)
+    .fetch_all(connection)
+    .await?;
+    let asked: Vec<_> = asked.into_iter().collect();
+    rows.into_iter()
+        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story)| {
+            let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
+            let story: Option<CallStory> = serde_json::from_str(&story).ok();
+            let (Some(key), Some(story)) = (key, story) else {
+                return Err(StoreError::Inconsistent { table: "call", column: "story", id });
+            };
+            let call = Call {
+                id,
+                receiver,
+                audience,
+                tenant,
+                first_seen_at: instant("call", id, first_seen_at)?,
+                data_key,
+                seal: None,
+                before: Some(story.clone()),
+                expected: story.clone(),
+                story,
+            };
+            Ok((key, call))
+        })
+        .collect()
+}
+
+impl Call {
+    /// A call of which this is the first fact.
+    pub(super) fn begin(job: &Job, id: i64, master: &MasterKey) -> Result<Self, StoreError> {
+        let (seal, wrapped) = master.new_data_key(&call_key_place(id))?;
+        Ok(Self {
+            id,
+            receiver: job.receiver.clone(),
+            audience: job.audience.clone(),
+            tenant: job.tenant.clone(),
+            first_seen_at: job.delivery.received_at,
+            data_key: Some(wrapped),
+            seal: Some(seal),
+            before: None,
+            story: CallStory::default(),
+            expected: CallStory::default(),
+        })
+    }
+
+    /// The key that seals what belongs to the call; `None` if the call was erased.
+    pub(super) fn seal(&mut self, master: &MasterKey) -> Result<Option<&Seal>, SealError> {
+        if self.seal.is_none()
+            && let Some(wrapped) = &self.data_key
+        {
+            self.seal = Some(master.data_key(&call_key_place(self.id), wrapped)?);
+        }
+        Ok(self.seal.as_ref())
+    }
+}
+
+/// The facts of the operations that a batch speaks of, by call and subject.
+pub(super) type Stories = BTreeMap<(i64, String), Story>;
+
+/// The facts about the operations of one subject, as they were and as the batch makes them.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    pub(super) before: Vec<HeldFact>,
+    pub(super) new: Vec<HeldFact>,
+    /// See [`Call::expected`].
+    pub(super) ended: bool,
+}
+
+pub(super) async fn load_stories(
+    connection: &mut SqliteConnection,
+    calls: &Calls<'_>,
+    jobs: &[Job],
+) -> Result<Stories, StoreError> {
+    let asked: BTreeSet<(i64, &str)> = jobs
+        .iter()
+        .flat_map(|job| notifications(job).iter().map(move |item| (job.delivery.source, item)))
+        .filter(|(_, item)| matches!(item.facts.fact, Fact::Operation(_)))
+        .filter_map(|(source, item)| Some((calls.get(&(source, item.call.as_ref()?))?.id, item.subject.as_str())))
+        .collect();
+    let mut stories = Stories::new();
+    if asked.is_empty() {
+        return Ok(stories);
+    }
+    for (call, subject, held) in projection::held_facts(connection, &json(&asked)?).await? {
+        stories.entry((call, subject)).or_default().before.push(held);
+    }
+    for story in stories.values_mut() {
+        story.ended = story.before.iter().any(|held| ends(&held.fact));
+    }
+    Ok(stories)
+}
+
+/// Whether nothing can follow this fact but late ones.
+pub(super) fn ends(fact: &OperationFact) -> bool {
+    fact.state.is_final() && !fact.inferred
+}

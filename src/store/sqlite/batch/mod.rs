@@ -1,0 +1,132 @@
+//! One transaction: deliveries in, projections out.
+//!
+//! 1. [`load`]: the calls that are spoken of, and the facts of the operations that are
+//! 2. [`plan`]: the rows: believe or quarantine, late or not, seal
+//! 3. [`insert`]; the unique constraint `notification_once` decides what is a duplicate
+//! 4. [`derive`]: what the new facts change, and save it with the change log
+//!
+//! Each statement takes the whole batch as one JSON parameter: a statement costs a thread hop, a row hardly anything.
+
+mod derive;
+mod insert;
+mod load;
+mod plan;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+pub(super) use self::plan::{QUARANTINE, quarantine_subject};
+use self::{
+    derive::{Change, insert_changes, save_calls, save_operations},
+    insert::{insert_deliveries, insert_notifications},
+    load::{load_calls, load_stories},
+    plan::{Plan, Planned},
+};
+use super::writer::{Job, Positions};
+use crate::{
+    domain::{
+        delivery::Content,
+        ids::{NotificationId, Seq},
+        operation::State,
+    },
+    store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
+};
+
+/// What a batch did.
+#[derive(Debug, Default)]
+pub(super) struct Batched {
+    /// For each job, in order.
+    pub(super) recorded: Vec<Recorded>,
+    /// The operations that it added or changed.
+    pub(super) changed: Vec<ChangedOperation>,
+    /// The kinds of the new notifications; `None` if unrecognized.
+    pub(super) kinds: Vec<Option<String>>,
+    /// The final states that operations reached.
+    pub(super) finals: Vec<State>,
+}
+
+/// Records `jobs` within the open transaction.
+pub(super) async fn record(
+    connection: &mut SqliteConnection,
+    master: &MasterKey,
+    positions: &mut Positions,
+    jobs: &[Job],
+) -> Result<Batched, StoreError> {
+    let mut calls = load_calls(connection, jobs).await?;
+    let stories = load_stories(connection, &calls, jobs).await?;
+    let mut plan = Plan {
+        master,
+        positions,
+        calls: &mut calls,
+        stories,
+        deliveries: Vec::new(),
+        bodies: Vec::new(),
+        notifications: Vec::new(),
+    };
+    for job in jobs {
+        plan.take(job)?;
+    }
+    let Plan { mut stories, deliveries, bodies, notifications, .. } = plan;
+    insert_deliveries(connection, &deliveries, bodies).await?;
+    let duplicates = insert_notifications(connection, &notifications).await?;
+
+    let mut batched = Batched { recorded: outcomes(jobs, &notifications, &duplicates), ..Batched::default() };
+    let mut changes: Vec<Change> = Vec::new();
+    for planned in notifications.iter().filter(|planned| !duplicates.contains(&planned.id)) {
+        planned.tell(&mut calls, &mut stories);
+        batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
+        changes.push(Change::notification(planned));
+    }
+    save_operations(connection, positions, &calls, stories, &mut batched, &mut changes).await?;
+    save_calls(connection, positions, calls, &mut changes).await?;
+    insert_changes(connection, positions, &changes).await?;
+    Ok(batched)
+}
+
+fn outcomes(jobs: &[Job], planned: &[Planned<'_>], duplicates: &BTreeSet<i64>) -> Vec<Recorded> {
+    let mut planned = planned.iter();
+    jobs.iter()
+        .map(|job| {
+            let count = match &job.delivery.content {
+                Content::Read(items) => items.len(),
+                Content::Unreadable => 1,
+            };
+            let notifications = planned
+                .by_ref()
+                .take(count)
+                .map(|row| {
+                    if duplicates.contains(&row.id) {
+                        return RecordedNotification::Duplicate;
+                    }
+                    RecordedNotification::New(NotificationId(Seq(row.id)), row.disposition)
+                })
+                .collect();
+            Recorded { notifications }
+        })
+        .collect()
+}
+
+/// One parameter for a whole batch.
+pub(super) fn json(rows: &(impl Serialize + ?Sized)) -> Result<String, StoreError> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Database(sqlx::Error::Encode(Box::new(error))))
+}
+
+/// Bytes inside a JSON parameter, for `unhex`.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.extend(DIGITS.get(usize::from(nibble)).copied().map(char::from));
+        }
+    }
+    text
+}
+
+/// A stored time, in milliseconds.
+pub(super) fn instant(table: &'static str, id: i64, milliseconds: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(milliseconds).map_err(|_error| StoreError::Inconsistent { table, column: "time", id })
+}

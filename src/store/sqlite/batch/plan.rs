@@ -1,0 +1,228 @@
+//! 2. The rows of a batch: what to believe, what to keep apart, what comes late, and how it is sealed.
+
+use std::{borrow::Cow, collections::hash_map::Entry};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    hex,
+    load::{Call, Calls, Stories, ends},
+};
+use crate::{
+    domain::{
+        call::CallFact,
+        delivery::{Content, Correlation},
+        ids::{NotificationId, PlatformId, Seq},
+        notification::{Disposition, Fact, Facts, Notification},
+        operation::HeldFact,
+    },
+    store::{
+        MasterKey, StoreError,
+        seal::SealError,
+        sqlite::{
+            body_place, delivery_key_place, personal_place,
+            writer::{Job, Positions},
+        },
+    },
+};
+
+pub(super) struct Plan<'a, 'j> {
+    pub(super) master: &'a MasterKey,
+    pub(super) positions: &'a mut Positions,
+    pub(super) calls: &'a mut Calls<'j>,
+    pub(super) stories: Stories,
+    pub(super) deliveries: Vec<PlannedDelivery<'j>>,
+    /// The sealed bodies, one behind the other.
+    pub(super) bodies: Vec<u8>,
+    pub(super) notifications: Vec<Planned<'j>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct PlannedDelivery<'j> {
+    pub(super) id: i64,
+    pub(super) source: &'j str,
+    pub(super) receiver: &'j str,
+    pub(super) received_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) correlation: Option<&'j Correlation>,
+    pub(super) sealed_for: Option<i64>,
+    pub(super) data_key: Option<String>,
+    /// Where its body lies among the bodies, counted from 1, and how long it is (bytes).
+    pub(super) body_at: usize,
+    pub(super) body_length: usize,
+}
+
+/// A notification on its way to its row.
+#[derive(Debug)]
+pub(super) struct Planned<'j> {
+    pub(super) id: i64,
+    pub(super) delivery: i64,
+    /// The believed call: its position and its key among the batch's calls.
+    pub(super) call: Option<(i64, (&'j str, &'j PlatformId))>,
+    pub(super) subject: String,
+    pub(super) identity: [u8; 16],
+    pub(super) received_at: Timestamp,
+    pub(super) disposition: Disposition,
+    pub(super) recognized: bool,
+    pub(super) facts: Cow<'j, Facts>,
+    pub(super) correlation: &'j Correlation,
+    pub(super) personal: Option<Vec<u8>>,
+}
+
+impl<'j> Plan<'_, 'j> {
+    pub(super) fn take(&mut self, job: &'j Job) -> Result<(), StoreError> {
+        let delivery = self.positions.next().0;
+        let first = self.notifications.len();
+        match &job.delivery.content {
+            Content::Read(items) => {
+                for item in items {
+                    let planned = self.notification(job, delivery, item)?;
+                    self.notifications.push(planned);
+                }
+            }
+            Content::Unreadable => {
+                let planned = self.unreadable(job, delivery);
+                self.notifications.push(planned);
+            }
+        }
+        self.delivery(job, delivery, first)
+    }
+
+    fn notification(&mut self, job: &'j Job, delivery: i64, item: &'j Notification) -> Result<Planned<'j>, StoreError> {
+        let id = self.positions.next().0;
+        let mut planned = Planned {
+            id,
+            delivery,
+            call: None,
+            subject: item.subject.clone(),
+            identity: item.identity.0,
+            received_at: job.delivery.received_at,
+            disposition: if item.recognized { Disposition::Applied } else { Disposition::Unrecognized },
+            recognized: item.recognized,
+            facts: Cow::Borrowed(&item.facts),
+            correlation: &job.delivery.correlation,
+            personal: None,
+        };
+        let Some(call_id) = &item.call else { return Ok(planned) };
+        let key = (job.delivery.source, call_id);
+        let call = match self.calls.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Call::begin(job, self.positions.next().0, self.master)?),
+        };
+        if call.audience != job.audience || call.tenant != job.tenant {
+            planned.disposition = Disposition::Quarantined;
+            planned.subject = quarantine_subject(call_id);
+            return Ok(planned);
+        }
+        planned.call = Some((call.id, key));
+        if planned.recognized && is_late(call, &mut self.stories, item) {
+            planned.disposition = Disposition::Late;
+        }
+        call.expected.absorb(call_fact(&item.facts), &job.delivery.correlation, job.delivery.received_at);
+        if let Some(personal) = &item.personal {
+            let text = serde_json::to_vec(personal).map_err(|_error| SealError)?;
+            planned.personal = call.seal(self.master)?.map(|seal| seal.seal(&personal_place(id), &text)).transpose()?;
+        }
+        Ok(planned)
+    }
+
+    fn unreadable(&mut self, job: &'j Job, delivery: i64) -> Planned<'j> {
+        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        hash.update(job.receiver.as_bytes());
+        hash.update(&[0]);
+        hash.update(&job.delivery.body);
+        let identity = hash.finish().as_ref().first_chunk::<16>().copied().unwrap_or_default();
+        let facts =
+            Facts { kind: UNREADABLE.to_owned(), change: String::new(), occurred_at: None, sequence: None, fact: Fact::Other };
+        Planned {
+            id: self.positions.next().0,
+            delivery,
+            call: None,
+            subject: UNREADABLE.to_owned(),
+            identity,
+            received_at: job.delivery.received_at,
+            disposition: Disposition::Quarantined,
+            recognized: false,
+            facts: Cow::Owned(facts),
+            correlation: &job.delivery.correlation,
+            personal: None,
+        }
+    }
+
+    /// Seals the body: with the call's key if it speaks of that call alone, else with a key of its own.
+    fn delivery(&mut self, job: &'j Job, id: i64, first: usize) -> Result<(), StoreError> {
+        let body = &job.delivery.body;
+        let items = self.notifications.get(first..).unwrap_or_default();
+        let call = items.first().and_then(|item| item.call).filter(|call| items.iter().all(|item| item.call == Some(*call)));
+        let of_call = match call.and_then(|(_, key)| self.calls.get_mut(&key)) {
+            Some(call) => call.seal(self.master)?.map(|seal| seal.seal(&body_place(id), body)).transpose()?,
+            None => None,
+        };
+        let (sealed, sealed_for, data_key) = if let Some(sealed) = of_call {
+            (sealed, call.map(|(call, _)| call), None)
+        } else {
+            let (seal, wrapped) = self.master.new_data_key(&delivery_key_place(id))?;
+            (seal.seal(&body_place(id), body)?, None, Some(hex(&wrapped)))
+        };
+        let correlation = Some(&job.delivery.correlation).filter(|correlation| **correlation != Correlation::default());
+        self.deliveries.push(PlannedDelivery {
+            id,
+            source: job.delivery.source,
+            receiver: &job.receiver,
+            received_at: job.delivery.received_at.as_millisecond(),
+            correlation,
+            sealed_for,
+            data_key,
+            body_at: self.bodies.len() + 1,
+            body_length: sealed.len(),
+        });
+        self.bodies.extend_from_slice(&sealed);
+        Ok(())
+    }
+}
+
+/// The kind and the subject of a delivery that could not be read.
+const UNREADABLE: &str = "unreadable";
+
+/// The subject of notifications that claim a call which is not theirs.
+pub(in crate::store::sqlite) fn quarantine_subject(call: &PlatformId) -> String {
+    format!("{QUARANTINE}{call}")
+}
+
+/// What such a subject begins with.
+pub(in crate::store::sqlite) const QUARANTINE: &str = "quarantine/";
+
+fn call_fact(facts: &Facts) -> Option<&CallFact> {
+    match &facts.fact {
+        Fact::Call(fact) => Some(fact),
+        Fact::Operation(_) | Fact::Participants(_) | Fact::Other => None,
+    }
+}
+
+/// Whether the story that this belongs to is over: the operation's own, for all else the call's.
+fn is_late(call: &Call, stories: &mut Stories, item: &Notification) -> bool {
+    let Fact::Operation(fact) = &item.facts.fact else { return call.expected.is_over() };
+    let story = stories.entry((call.id, item.subject.clone())).or_default();
+    let late = story.ended;
+    story.ended |= ends(fact);
+    late
+}
+
+impl<'j> Planned<'j> {
+    /// Adds what it says to its call and its operation.
+    pub(super) fn tell(&self, calls: &mut Calls<'j>, stories: &mut Stories) {
+        let Some((id, key)) = self.call else { return };
+        if let Some(call) = calls.get_mut(&key) {
+            call.story.absorb(call_fact(&self.facts), self.correlation, self.received_at);
+        }
+        if let (Fact::Operation(fact), true) = (&self.facts.fact, self.recognized) {
+            stories.entry((id, self.subject.clone())).or_default().new.push(HeldFact {
+                id: NotificationId(Seq(self.id)),
+                received_at: self.received_at,
+                late: self.disposition == Disposition::Late,
+                fact: fact.clone(),
+            });
+        }
+    }
+}

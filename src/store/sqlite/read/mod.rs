@@ -1,0 +1,156 @@
+//! Every query of the API, each bounded in rows and in time.
+//!
+//! Lists are keyset pages over the primary key. Of several conditions the most telling one leads and may use its index;
+//! the others carry a unary `+`, which keeps SQLite from choosing a worse one.
+
+mod calls;
+mod notifications;
+mod operations;
+mod rejections;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Sqlite, SqlitePool, pool::PoolConnection};
+use tokio::sync::broadcast;
+
+use crate::{
+    domain::{ids::Seq, operation::Deadlines},
+    store::{
+        Changes, MasterKey, StoreError,
+        rows::{ChangedOperation, Page, PageRequest},
+    },
+};
+
+/// How long a query may run.
+const QUERY_TIME: Duration = Duration::from_secs(2);
+/// How many instructions of SQLite's machine pass between two looks at the clock.
+const LOOK_EVERY: i32 = 10_000;
+
+/// Reads the ledger. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LedgerReader {
+    pool: SqlitePool,
+    master: Arc<MasterKey>,
+    deadlines: Arc<Deadlines>,
+    changes: Option<Changes>,
+}
+
+impl LedgerReader {
+    pub(in crate::store) fn new(
+        pool: SqlitePool,
+        master: Arc<MasterKey>,
+        deadlines: Deadlines,
+        changes: Option<Changes>,
+    ) -> Self {
+        Self { pool, master, deadlines: Arc::new(deadlines), changes }
+    }
+
+    /// The operations that each commit from now on adds or changes; `None` if the writer is in another process.
+    #[must_use]
+    pub fn changes(&self) -> Option<broadcast::Receiver<Arc<Vec<ChangedOperation>>>> {
+        self.changes.as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    pub(super) fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
+    /// A connection whose statements are stopped when their time is over.
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let end = Instant::now() + QUERY_TIME;
+        connection.lock_handle().await?.set_progress_handler(LOOK_EVERY, move || Instant::now() < end);
+        Ok(connection)
+    }
+
+    /// A connection for upkeep, which may take its time.
+    pub(super) async fn patient_connection(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        connection.lock_handle().await?.remove_progress_handler();
+        Ok(connection)
+    }
+
+    /// Whether the ledger can be read.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        sqlx::query("SELECT 1 FROM ledger").execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    /// Closes every connection, so that the writer's is the last and leaves no WAL behind.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// The first condition may use its index, the others may not.
+#[derive(Default)]
+struct Lead {
+    taken: bool,
+}
+
+impl Lead {
+    /// Pushes a condition in which `{}` stands before the column.
+    fn push<'q>(&mut self, sql: &'q mut QueryBuilder<Sqlite>, condition: &'static str) -> &'q mut QueryBuilder<Sqlite> {
+        let (before, after) = condition.split_once("{}").unwrap_or((condition, ""));
+        sql.push(before).push(if self.taken { "+" } else { "" }).push(after);
+        self.taken = true;
+        sql
+    }
+}
+
+/// Ids are microseconds at the writer, times are milliseconds at the door: an id is never before its time, and follows
+/// it within the queue's patience. The slack allows for a clock that was set back meanwhile.
+const SLACK: Duration = Duration::from_mins(1);
+
+fn times(
+    sql: &mut QueryBuilder<Sqlite>,
+    id: &'static str,
+    time: &'static str,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) {
+    if let Some(since) = since {
+        let from = since.checked_sub(SLACK).unwrap_or(Timestamp::MIN);
+        sql.push(" AND ").push(id).push(" >= ").push_bind(from.as_microsecond());
+        sql.push(" AND +").push(time).push(" >= ").push_bind(since.as_millisecond());
+    }
+    if let Some(until) = until {
+        let to = until.checked_add(SLACK).unwrap_or(Timestamp::MAX);
+        sql.push(" AND ").push(id).push(" < ").push_bind(to.as_microsecond());
+        sql.push(" AND +").push(time).push(" < ").push_bind(until.as_millisecond());
+    }
+}
+
+fn newest_first(sql: &mut QueryBuilder<Sqlite>, id: &'static str, page: PageRequest) {
+    if let Some(after) = page.after {
+        sql.push(" AND ").push(id).push(" < ").push_bind(after.0);
+    }
+    sql.push(" ORDER BY ").push(id).push(" DESC LIMIT ").push_bind(i64::from(page.limit) + 1);
+}
+
+/// One row more than the limit was asked for: if it came, there is a next page.
+fn paged<T>(mut rows: Vec<T>, page: PageRequest, position: impl Fn(&T) -> Seq) -> Page<T> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = if more { rows.last().map(position) } else { None };
+    Page { rows, next }
+}
+
+fn read_json<T: serde::de::DeserializeOwned + Default>(
+    table: &'static str,
+    column: &'static str,
+    id: i64,
+    text: Option<&str>,
+) -> Result<T, StoreError> {
+    let Some(text) = text else { return Ok(T::default()) };
+    serde_json::from_str(text).map_err(|_error| StoreError::Inconsistent { table, column, id })
+}

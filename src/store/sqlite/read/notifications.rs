@@ -1,0 +1,175 @@
+//! Notifications, timelines, and the deliveries that brought them.
+
+use std::collections::BTreeMap;
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::{Lead, LedgerReader, newest_first, operations::tellers, paged, read_json, times};
+use crate::{
+    domain::{
+        ids::{DeliveryId, NotificationId, OperationId, PlatformId, Seq},
+        notification::Disposition,
+    },
+    store::{
+        StoreError,
+        rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest},
+        sqlite::{
+            batch::{QUARANTINE, instant, quarantine_subject},
+            body_place, call_key_place, delivery_key_place,
+            projection::read_facts,
+        },
+    },
+};
+
+impl LedgerReader {
+    /// Everything that was believed about a call, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn timeline(&self, call_id: &PlatformId, page: PageRequest) -> Result<Page<NotificationRow>, StoreError> {
+        let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
+        sql.push(" AND notification.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ")
+            .push_bind(call_id.as_str())
+            .push(")");
+        if let Some(after) = page.after {
+            sql.push(" AND +notification.id > ").push_bind(after.0);
+        }
+        sql.push(" ORDER BY notification.id LIMIT ").push_bind(i64::from(page.limit) + 1);
+        self.notification_page(sql, page).await
+    }
+
+    /// A page of notifications, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn notifications(
+        &self,
+        filter: &NotificationFilter,
+        page: PageRequest,
+    ) -> Result<Page<NotificationRow>, StoreError> {
+        let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
+        let mut lead = Lead::default();
+        if let Some(call) = &filter.call_id {
+            let calls = " AND (notification.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
+            sql.push(calls).push_bind(call.as_str());
+            sql.push(") OR (notification.call_id = 0 AND notification.subject = ").push_bind(quarantine_subject(call)).push("))");
+            lead.taken = true;
+        }
+        if let Some(disposition) = filter.disposition {
+            let lead_or_not = if disposition == Disposition::Applied { " AND +disposition = " } else { " AND {}disposition = " };
+            lead.push(&mut sql, lead_or_not).push_bind(disposition.as_str());
+            if disposition != Disposition::Applied {
+                // Lets SQLite see that the partial index holds them all.
+                sql.push(" AND disposition <> 'applied'");
+            }
+        }
+        if let Some(kind) = &filter.kind {
+            lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
+        }
+        if let Some(source) = &filter.source {
+            sql.push(" AND +delivery.source = ").push_bind(source);
+        }
+        times(&mut sql, "notification.id", "notification.received_at", filter.since, filter.until);
+        newest_first(&mut sql, "notification.id", page);
+        self.notification_page(sql, page).await
+    }
+
+    async fn notification_page(
+        &self,
+        mut sql: QueryBuilder<Sqlite>,
+        page: PageRequest,
+    ) -> Result<Page<NotificationRow>, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<NotificationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        let subjects = rows.iter().filter(|row| row.call != 0).map(|row| (row.call, row.subject.as_str())).collect();
+        let told = tellers(&mut connection, &subjects).await?;
+        let rows = rows.into_iter().map(|row| row.read(&told)).collect::<Result<Vec<_>, _>>()?;
+        Ok(paged(rows, page, |row| row.id.0))
+    }
+
+    /// One notification.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn notification(&self, id: NotificationId) -> Result<Option<NotificationRow>, StoreError> {
+        let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
+        sql.push(" AND notification.id = ").push_bind(id.0.0);
+        let page = PageRequest { after: None, limit: 1 };
+        Ok(self.notification_page(sql, page).await?.rows.pop())
+    }
+
+    /// The delivery that brought a notification, as received; `None` if there is no such notification.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if the body does not open.
+    pub async fn delivery_of(&self, id: NotificationId) -> Result<Option<DeliveryRow>, StoreError> {
+        type Row = (i64, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+        let mut connection = self.connection().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT delivery.id, sealed_for, coalesce(delivery.data_key, call.data_key), body
+             FROM notification
+             JOIN delivery ON delivery.id = delivery_id
+             LEFT JOIN call ON call.id = sealed_for
+             WHERE notification.id = ?1",
+        )
+        .bind(id.0.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some((delivery, sealed_for, data_key, body)) = row else { return Ok(None) };
+        let place = sealed_for.map_or_else(|| delivery_key_place(delivery), call_key_place);
+        let body = match (data_key, body) {
+            (Some(data_key), Some(body)) => {
+                Some(self.master.data_key(&place, &data_key)?.open(&body_place(delivery), &body)?.to_vec())
+            }
+            _ => None,
+        };
+        Ok(Some(DeliveryRow { body }))
+    }
+}
+
+const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
+        notification.received_at, notification.call_id AS call, call.call_id, subject, disposition, facts, duplicates,
+        last_duplicate_at, correlation
+ FROM notification
+ JOIN delivery ON delivery.id = delivery_id
+ LEFT JOIN call ON call.id = notification.call_id
+ WHERE true";
+
+#[derive(sqlx::FromRow)]
+struct NotificationSql {
+    id: i64,
+    delivery_id: i64,
+    source: String,
+    receiver: String,
+    received_at: i64,
+    call: i64,
+    call_id: Option<String>,
+    subject: String,
+    disposition: String,
+    facts: String,
+    duplicates: i64,
+    last_duplicate_at: Option<i64>,
+    correlation: Option<String>,
+}
+
+impl NotificationSql {
+    fn read(self, told: &BTreeMap<NotificationId, OperationId>) -> Result<NotificationRow, StoreError> {
+        let id = NotificationId(Seq(self.id));
+        let wrong = |column| StoreError::Inconsistent { table: "notification", column, id: self.id };
+        let claimed = || self.subject.strip_prefix(QUARANTINE);
+        Ok(NotificationRow {
+            id,
+            delivery: DeliveryId(Seq(self.delivery_id)),
+            call_id: self.call_id.as_deref().or_else(claimed).and_then(PlatformId::parse),
+            source: self.source,
+            receiver: self.receiver,
+            received_at: instant("notification", self.id, self.received_at)?,
+            operation: told.get(&id).copied(),
+            disposition: Disposition::parse(&self.disposition).ok_or_else(|| wrong("disposition"))?,
+            facts: read_facts(self.id, &self.facts)?,
+            duplicates: self.duplicates,
+            correlation: read_json("delivery", "correlation", self.delivery_id, self.correlation.as_deref())?,
+            last_duplicate_at: self.last_duplicate_at.map(|at| instant("notification", self.id, at)).transpose()?,
+        })
+    }
+}
