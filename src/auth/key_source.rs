@@ -28,6 +28,9 @@ use crate::net::HttpClient;
 /// The bounds within which a publisher's `max-age` is respected.
 const MAX_AGE_BOUNDS: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(24));
 
+/// The wait before the first retry of a first load; it doubles up to `retry_every`.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
 /// How keys are kept fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySettings {
@@ -39,7 +42,7 @@ pub struct KeySettings {
     /// How old a set may become before it is not believed any more. Sets are renewed by half that age, whatever
     /// their publisher says, so that there is time to try.
     pub max_stale: Duration,
-    /// How often keys are asked for while there are none.
+    /// How often keys are asked for while there are none, at the least: the first retries come sooner.
     pub retry_every: Duration,
     /// The longest that one request waits for keys.
     pub request_wait: Duration,
@@ -208,10 +211,17 @@ impl KeySource {
         let progress = *self.progress.borrow();
         let Some(started_at) = progress.started_at else { return Instant::now() };
         match self.usable() {
-            None => started_at + self.settings.retry_every,
+            None => started_at + self.retry_delay(progress.finished),
             Some(_) if progress.last_failed => started_at + self.settings.min_refresh_interval,
             Some(set) => set.fetched_at + set.fresh_for,
         }
+    }
+
+    /// How long to wait before the next attempt while there are no keys: short at first, since an issuer that starts beside
+    /// us is there in a moment, then as long as the settings say.
+    fn retry_delay(&self, attempts: u64) -> Duration {
+        let doubled = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        (FIRST_RETRY * 2_u32.pow(doubled)).min(self.settings.retry_every)
     }
 
     /// Starts a fetch if none is running and it is `wanted`, and gives the number of the one that is then running.
