@@ -1,7 +1,7 @@
 //! Arguments in, exit code out: one file per command.
 //!
 //! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 not found,
-//! 4 timed out. To add a command: its file here, its variant in [`Command`], its line in [`dispatch`].
+//! 4 timed out. To add a command: its file here, its variant in `Command`, its line in `dispatch`.
 
 mod ask;
 mod completions;

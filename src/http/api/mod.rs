@@ -1,6 +1,6 @@
 //! The private listener: what the ledger knows, for bots, operators and scripts.
 //!
-//! Each file is a resource; [`guard`] decides who may ask, [`query`] reads what is asked. To add a call: its handler in the
+//! Each file is a resource; `guard` decides who may ask, `query` reads what is asked. To add a call: its handler in the
 //! file of its resource, one line in [`configure`], one in [`Description`].
 
 mod calls;
