@@ -89,16 +89,17 @@ pub async fn wait_for_match(
     }
 }
 
+/// What there is to say now; `None`: wait on.
 async fn look(reader: &LedgerReader, clock: &Clock, filter: &OperationFilter) -> Result<Option<Waited>, StoreError> {
+    let newest = reader.operations(filter, PageRequest { after: None, limit: 1 }, clock.now()).await?.rows.pop();
+    let Some(newest) = newest else { return Ok(None) };
+    if newest.state.is_final() {
+        return Ok(Some(Waited::Ended(Box::new(newest))));
+    }
     let open = OperationFilter { open: Some(true), ..filter.clone() };
     let open = reader.operations(&open, PageRequest { after: None, limit: 10 }, clock.now()).await?.rows;
-    match open.as_slice() {
-        [] => {}
-        [_] => return Ok(None),
-        several => return Ok(Some(Waited::Ambiguous(several.iter().map(|operation| operation.id).collect()))),
-    }
-    let newest = reader.operations(filter, PageRequest { after: None, limit: 1 }, clock.now()).await?.rows.pop();
-    Ok(newest.filter(|operation| operation.state.is_final()).map(|operation| Waited::Ended(Box::new(operation))))
+    let several = open.len() > 1;
+    Ok(several.then(|| Waited::Ambiguous(open.iter().map(|operation| operation.id).collect())))
 }
 
 /// Waits for a commit that concerns us; `false` once the time is over.
