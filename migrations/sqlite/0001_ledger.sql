@@ -5,7 +5,7 @@
 --
 -- Rows that can be named from outside have a position of the ledger as their id (microseconds since 1970, strictly
 -- increasing), so that newest first is the order of the primary key and every index ends in it for free.
--- Times are milliseconds since 1970, UTC. Foreign keys wait for the commit: a call is saved after the facts that it is made of.
+-- Times are milliseconds since 1970, UTC.
 
 -- 'CBLG': how we recognise our own files before we touch them.
 PRAGMA application_id = 1128418375;
@@ -48,7 +48,9 @@ CREATE TABLE delivery (
     -- JSON of domain::delivery::Correlation; NULL if no header came.
     correlation TEXT,
     -- The call whose data key seals the body. NULL if the body speaks of none or of several: then data_key is its own.
-    sealed_for  INTEGER REFERENCES call (id) DEFERRABLE INITIALLY DEFERRED,
+    -- No foreign key: the call is saved behind its deliveries, and a deferred key would look through this whole table
+    -- for each new call. `db verify` checks it.
+    sealed_for  INTEGER,
     data_key    BLOB,
     -- Byte for byte as received, sealed.
     body        BLOB
@@ -83,7 +85,7 @@ CREATE INDEX notification_by_disposition ON notification (disposition) WHERE dis
 CREATE TABLE operation (
     -- The position of the fact that was received first.
     id             INTEGER PRIMARY KEY,
-    call_id        INTEGER NOT NULL REFERENCES call (id) DEFERRABLE INITIALLY DEFERRED,
+    call_id        INTEGER NOT NULL REFERENCES call (id),
     subject        TEXT NOT NULL,
     operation_id   TEXT,
     kind           TEXT NOT NULL,

@@ -78,6 +78,10 @@ const INVARIANTS: &[(&str, &str)] = &[
         "SELECT id FROM notification WHERE call_id <> 0 AND call_id NOT IN (SELECT id FROM call) LIMIT 20",
     ),
     (
+        "a delivery sealed for a call that is not there",
+        "SELECT id FROM delivery WHERE sealed_for IS NOT NULL AND sealed_for NOT IN (SELECT id FROM call) LIMIT 20",
+    ),
+    (
         "a notification that the change log does not hold",
         "SELECT id FROM notification WHERE id NOT IN (SELECT seq FROM change WHERE type = 'notification') LIMIT 20",
     ),

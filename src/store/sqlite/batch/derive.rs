@@ -26,6 +26,35 @@ use crate::{
     },
 };
 
+pub(super) async fn save_calls(
+    connection: &mut SqliteConnection,
+    positions: &mut Positions,
+    calls: &Calls<'_>,
+    changes: &mut Vec<Change>,
+) -> Result<(), StoreError> {
+    let mut saved = Vec::new();
+    for ((source, call_id), call) in calls {
+        if call.before.as_ref() == Some(&call.story) {
+            continue;
+        }
+        if call.before.as_ref().is_none_or(|before| before.state() != call.story.state()) {
+            changes.push(Change::call(positions, call));
+        }
+        saved.push(SavedCall {
+            id: call.id,
+            source: (*source).to_owned(),
+            call_id: (*call_id).clone(),
+            receiver: call.receiver.clone(),
+            audience: call.audience.clone(),
+            tenant: call.tenant.clone(),
+            first_seen_at: call.first_seen_at.as_millisecond(),
+            data_key: call.data_key.as_deref().map(hex),
+            story: call.story.clone(),
+        });
+    }
+    projection::save_calls(connection, &saved).await
+}
+
 pub(super) async fn save_operations(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
@@ -65,35 +94,6 @@ pub(super) async fn save_operations(
         }
     }
     projection::save_operations(connection, &saved, &gone).await
-}
-
-pub(super) async fn save_calls(
-    connection: &mut SqliteConnection,
-    positions: &mut Positions,
-    calls: Calls<'_>,
-    changes: &mut Vec<Change>,
-) -> Result<(), StoreError> {
-    let mut saved = Vec::new();
-    for ((source, call_id), call) in calls {
-        if call.before.as_ref() == Some(&call.story) {
-            continue;
-        }
-        if call.before.as_ref().is_none_or(|before| before.state() != call.story.state()) {
-            changes.push(Change::call(positions, &call));
-        }
-        saved.push(SavedCall {
-            id: call.id,
-            source: source.to_owned(),
-            call_id: call_id.clone(),
-            receiver: call.receiver,
-            audience: call.audience,
-            tenant: call.tenant,
-            first_seen_at: call.first_seen_at.as_millisecond(),
-            data_key: call.data_key.as_deref().map(hex),
-            story: call.story,
-        });
-    }
-    projection::save_calls(connection, &saved).await
 }
 
 /// A row of the change log.

@@ -80,8 +80,8 @@ pub(super) async fn record(
         batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
         changes.push(Change::notification(planned));
     }
+    save_calls(connection, positions, &calls, &mut changes).await?;
     save_operations(connection, positions, &calls, stories, &mut batched, &mut changes).await?;
-    save_calls(connection, positions, calls, &mut changes).await?;
     insert_changes(connection, positions, &changes).await?;
     Ok(batched)
 }
