@@ -141,7 +141,14 @@ impl Problem {
         let mut response = HttpResponseBuilder::new(status);
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
         match self {
-            Self::NotLetIn | Self::TokenRequired => {
+            // Always closed: else it would be just where the body had not arrived yet, which tells how long the checks took.
+            Self::NotLetIn => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer")).force_close();
+            }
+            Self::TenantNotAllowed => {
+                response.force_close();
+            }
+            Self::TokenRequired => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             }
             Self::MethodNotAllowed(allowed) => {

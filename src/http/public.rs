@@ -16,7 +16,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{AUTHORIZATION, CONTENT_ENCODING, HeaderMap, USER_AGENT},
+        header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, USER_AGENT},
     },
     web::{self, Payload, ServiceConfig, ThinData},
 };
@@ -86,6 +86,9 @@ async fn receive(
         let encoding = tame(encoding.to_str().unwrap_or("an unreadable one"));
         return Err(Problem::UnsupportedMediaType(format!("bodies are read as they are, not as {encoding}")));
     }
+    if announced(request.headers()).is_some_and(|length| length > receiver.max_body_bytes) {
+        return Err(problem(receiver.too_large(&caller, &admission))); // without waiting for any of it
+    }
     let body = match payload.to_bytes_limited(receiver.max_body_bytes).await {
         Ok(Ok(body)) => body,
         Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
@@ -96,6 +99,11 @@ async fn receive(
         log(receiver, accepted);
     }
     accepted.map_err(problem)
+}
+
+/// The length that a request says its body has (bytes).
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What is known of a caller before anybody believes it.

@@ -6,3 +6,4 @@ mod fixtures;
 mod key_store;
 mod layering;
 mod support;
+mod trust;

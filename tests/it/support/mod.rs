@@ -1,4 +1,5 @@
 //! What every test needs.
 
 pub mod app;
+pub mod attacks;
 pub mod fake_issuer;
