@@ -1,0 +1,113 @@
+//! Operations and their histories.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{ResultView, time, times};
+use crate::{
+    domain::operation::{Flag, State, Transition},
+    store::rows::OperationRow,
+};
+
+/// A unit of work with a life of its own.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationView {
+    id: String,
+    source: String,
+    receiver: String,
+    tenant_id: Option<String>,
+    call_id: String,
+    operation_id: Option<String>,
+    /// The platform's own name: `recordOperation`, `playPromptOperation`, ….
+    kind: String,
+    /// The caller's own tag.
+    context: Option<String>,
+    #[schema(value_type = String, example = "canceled")]
+    state: &'static str,
+    /// Whether nothing comes after this state.
+    #[serde(rename = "final")]
+    is_final: bool,
+    result: Option<ResultView>,
+    canceled_by: Option<String>,
+    requested_at: Option<String>,
+    accepted_at: Option<String>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    first_seen_at: String,
+    updated_at: String,
+    /// When it is overdue, while it is open.
+    deadline: Option<String>,
+    overdue: bool,
+    /// How many notifications tell it.
+    notifications: i64,
+    /// How many second copies came.
+    duplicates: i64,
+    #[schema(value_type = Vec<String>)]
+    flags: Vec<Flag>,
+}
+
+impl From<OperationRow> for OperationView {
+    fn from(row: OperationRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            result: row.result.map(|result| ResultView::new(result, &row.source)),
+            source: row.source,
+            receiver: row.receiver,
+            tenant_id: row.tenant_id,
+            call_id: row.call_id.to_string(),
+            operation_id: row.operation_id.map(|id| id.to_string()),
+            kind: row.kind,
+            context: row.context,
+            state: row.state.as_str(),
+            is_final: row.state.is_final(),
+            canceled_by: None,
+            requested_at: None,
+            accepted_at: times(row.accepted_at),
+            started_at: times(row.started_at),
+            finished_at: times(row.finished_at),
+            first_seen_at: time(row.first_seen_at),
+            updated_at: time(row.updated_at),
+            deadline: times(row.deadline),
+            overdue: row.overdue,
+            notifications: row.notifications,
+            duplicates: row.duplicates,
+            flags: row.flags,
+        }
+    }
+}
+
+/// A step in the life of an operation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HistoryView {
+    seq: i64,
+    at: String,
+    #[schema(value_type = Option<String>)]
+    from: Option<&'static str>,
+    #[schema(value_type = String)]
+    to: &'static str,
+    cause: CauseView,
+    note: Option<String>,
+}
+
+/// What caused a step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CauseView {
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    kind: &'static str,
+    id: String,
+}
+
+impl From<Transition> for HistoryView {
+    fn from(step: Transition) -> Self {
+        Self {
+            seq: step.cause.0.0,
+            at: time(step.at),
+            from: step.from.map(State::as_str),
+            to: step.to.as_str(),
+            cause: CauseView { kind: "notification", id: step.cause.to_string() },
+            note: step.note,
+        }
+    }
+}

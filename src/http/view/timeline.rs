@@ -1,0 +1,68 @@
+//! The timeline of a call.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{notification::told_state, time};
+use crate::{
+    domain::{notification::Fact, result::ResultInfo},
+    store::rows::NotificationRow,
+};
+
+/// A line in the timeline of a call.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TimelineView {
+    seq: i64,
+    at: String,
+    /// `call`, `operation`, `participants`, `tone` or `other`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    kind: &'static str,
+    /// One line for a reader.
+    summary: String,
+    operation: Option<String>,
+    notification: String,
+    #[schema(value_type = Option<String>)]
+    state: Option<&'static str>,
+}
+
+impl From<NotificationRow> for TimelineView {
+    fn from(row: NotificationRow) -> Self {
+        let (kind, summary) = summary(&row);
+        Self {
+            seq: row.id.0.0,
+            at: time(row.received_at),
+            kind,
+            summary,
+            operation: row.operation.map(|id| id.to_string()),
+            notification: row.id.to_string(),
+            state: told_state(&row),
+        }
+    }
+}
+
+fn summary(row: &NotificationRow) -> (&'static str, String) {
+    let facts = &row.facts;
+    match &facts.fact {
+        Fact::Operation(fact) => ("operation", format!("{} {}{}", facts.kind, fact.state.as_str(), numbers(&fact.result))),
+        Fact::Call(fact) if fact.tone => {
+            ("tone", facts.sequence.map_or_else(|| "a tone".to_owned(), |sequence| format!("tone no. {sequence}")))
+        }
+        Fact::Call(fact) => {
+            let state = fact.state.map_or_else(|| facts.change.clone(), |state| state.as_str().to_owned());
+            ("call", format!("call {state}{}", numbers(&fact.result)))
+        }
+        Fact::Participants(1) => ("participants", "1 participant".to_owned()),
+        Fact::Participants(number) => ("participants", format!("{number} participants")),
+        Fact::Other => ("other", format!("{} {}", facts.kind, facts.change)),
+    }
+}
+
+/// The numbers behind a state, as support people write them.
+fn numbers(result: &ResultInfo) -> String {
+    match (result.code, result.subcode) {
+        (_, Some(subcode)) if subcode != 0 => format!(" ({subcode})"),
+        (Some(code), _) if code >= 400 => format!(" ({code})"),
+        _ => String::new(),
+    }
+}
