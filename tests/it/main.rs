@@ -3,6 +3,7 @@
 
 mod config;
 mod fixtures;
+mod ingest;
 mod key_store;
 mod layering;
 mod support;
