@@ -1,6 +1,9 @@
 //! The private API: who may ask, what is asked wrongly, pages, and waits.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
@@ -121,7 +124,10 @@ async fn without_tokens_only_loopback_names_and_our_own_pages_are_answered() {
 #[tokio::test]
 async fn with_tokens_one_is_needed_for_everything_but_the_health_checks() {
     let hash = digest::digest(&digest::SHA256, b"opens");
-    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
     let sections = format!("[[private.token]]\nname = \"ops\"\nsha256 = \"{hash}\"");
     let app = TestApp::start_with(Settings { sections, ..Settings::default() }).await;
     for path in ["/v1/calls", "/metrics", "/openapi.json", "/nowhere"] {

@@ -51,6 +51,18 @@ async fn a_second_copy_is_counted_on_the_first() {
 }
 
 #[tokio::test]
+async fn a_second_copy_is_known_after_a_restart_too() {
+    let mut app = TestApp::start().await;
+    app.post_message("m1", &record("deleted", "completed")).await;
+    let before = app.list("/v1/operations").await;
+    app.restart().await;
+    assert_eq!(app.list("/v1/operations").await, before);
+    app.post_message("m1", &record("deleted", "completed")).await;
+    let kept = app.list("/v1/notifications").await;
+    assert_eq!((kept.len(), &kept[0]["duplicates"]), (1, &json!(1)));
+}
+
+#[tokio::test]
 async fn a_roster_that_returns_to_an_earlier_content_is_news() {
     let app = TestApp::start().await;
     for (message, people) in [("m1", &["a"][..]), ("m2", &["a", "b"]), ("m3", &["a"]), ("m3", &["a"])] {
