@@ -1,8 +1,10 @@
 //! Everything that is tested through a door (HTTP, command line, `Ledger`), in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod api;
 mod config;
 mod fixtures;
+mod ingest;
 mod key_store;
 mod layering;
 mod support;

@@ -1,6 +1,6 @@
 //! Who is let in, through the front door: what a stranger is answered, what is noted of it, and what is kept (nothing).
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use callback_ledger::{auth::KeySettings, domain::rejection::RejectionReason};
 use reqwest::{StatusCode, header::HeaderMap};
@@ -136,7 +136,7 @@ async fn keys_of_one_cloud_do_not_speak_for_another_at_the_same_receiver() {
     let mut sections = format!("[[receiver]]\npath = \"/api/both\"\nsource = \"graph\"\naudience = [\"{AUDIENCE}\"]\n");
     for cloud in [&public, &government] {
         let (issuer, metadata) = (cloud.issuer(), cloud.metadata_url());
-        sections += &format!("[[receiver.trust]]\nissuers = [\"{issuer}\"]\nmetadata = [\"{metadata}\"]\n");
+        write!(sections, "[[receiver.trust]]\nissuers = [\"{issuer}\"]\nmetadata = [\"{metadata}\"]\n").unwrap();
     }
     let app = TestApp::start_without_keys(public, Settings { sections, ..Settings::default() }).await;
     app.until_ready().await;
