@@ -45,6 +45,9 @@ CREATE TABLE delivery (
     source      TEXT NOT NULL,
     receiver    TEXT NOT NULL,
     received_at INTEGER NOT NULL,
+    -- Who was believed, where that is not who the sealing call belongs to: says why something is in quarantine.
+    audience    TEXT,
+    tenant_id   TEXT,
     -- JSON of domain::delivery::Correlation; NULL if no header came.
     correlation TEXT,
     -- The call whose data key seals the body. NULL if the body speaks of none or of several: then data_key is its own.
@@ -114,8 +117,6 @@ CREATE INDEX operation_by_context ON operation (context_hash) WHERE context_hash
 CREATE INDEX operation_by_state ON operation (state);
 CREATE INDEX operation_by_kind ON operation (kind);
 CREATE INDEX operation_by_subcode ON operation (subcode) WHERE subcode IS NOT NULL;
--- Few at any time, however long the ledger is.
-CREATE INDEX operation_open ON operation (id) WHERE state IN ('requested', 'accepted', 'running');
 
 -- What the outside follows: one row for each notification, operation or call that a commit added or changed.
 CREATE TABLE change (

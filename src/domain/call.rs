@@ -1,7 +1,10 @@
 //! What the facts about a call add up to.
 //!
-//! Each rule is a minimum, a maximum or a count, so that facts may be taken in one by one and in any order: a
-//! [`CallStory`] never needs the facts before to take in the next.
+//! Each rule is a minimum, a maximum or a set, so that facts may be taken in one by one, in any order and more than once: a
+//! [`CallStory`] never needs the facts before to take in the next. The two ids that come in headers are those of the deliveries
+//! that brought something new: like times of receipt, they are marks of the delivery, not facts.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,11 @@ impl CallState {
             Self::Terminating => "terminating",
             Self::Terminated => "terminated",
         }
+    }
+
+    /// Whether it is about a transfer, which can fail and leave the call as it was.
+    const fn is_transfer(self) -> bool {
+        matches!(self, Self::Transferring | Self::TransferAccepted)
     }
 
     /// The state of this name, in any case.
@@ -132,15 +140,12 @@ impl CallFact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallStory {
-    /// The furthest state that was told, transfers aside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    furthest: Option<CallState>,
+    /// The states that were told.
     #[serde(default)]
-    transfers_begun: u32,
-    #[serde(default)]
-    transfers_accepted: u32,
-    #[serde(default)]
-    transfers_failed: u32,
+    told: BTreeSet<CallState>,
+    /// Whether a transfer was told to have failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    transfer_failed: bool,
     /// Who called whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
@@ -162,20 +167,13 @@ pub struct CallStory {
 }
 
 impl CallStory {
-    /// Where the call stands; `None` while nobody has told.
+    /// Where the call stands; `None` while nobody has told: the furthest state that was told. A transfer that failed leaves
+    /// the call established; since no body has a time, a second attempt behind it cannot be told from the first, and
+    /// a call that was told to be on hold stays so until a later state.
     #[must_use]
     pub fn state(&self) -> Option<CallState> {
-        let ending = self.furthest.filter(|state| *state >= CallState::Redirecting);
-        if ending.is_some() {
-            return ending;
-        }
-        if self.transfers_accepted > self.transfers_failed {
-            return Some(CallState::TransferAccepted);
-        }
-        if self.transfers_begun > self.transfers_failed {
-            return Some(CallState::Transferring);
-        }
-        self.furthest
+        let counts = |state: &&CallState| !(self.transfer_failed && state.is_transfer());
+        self.told.iter().rfind(counts).copied()
     }
 
     /// Whether the call is over.
@@ -192,15 +190,8 @@ impl CallStory {
         let Some(fact) = fact else { return };
         self.chain_id = least(self.chain_id.take(), fact.chain_id.as_ref());
         self.direction = least(self.direction.take(), fact.direction.as_ref());
-        match fact.state {
-            None => {}
-            Some(CallState::Transferring) => self.transfers_begun += 1,
-            Some(CallState::TransferAccepted) => self.transfers_accepted += 1,
-            Some(state) => self.furthest = self.furthest.max(Some(state)),
-        }
-        if fact.is_failed_transfer() {
-            self.transfers_failed += 1;
-        }
+        self.told.extend(fact.state);
+        self.transfer_failed |= fact.is_failed_transfer();
         if fact.state == Some(CallState::Established) {
             self.established_at = least(self.established_at.take(), Some(&received_at));
         }
@@ -241,6 +232,8 @@ mod tests {
         assert_eq!(story(&[(Established, 0), (Transferring, 0)]), Some(Transferring));
         assert_eq!(story(&[(Established, 500), (Established, 0), (Transferring, 0)]), Some(Established));
         assert_eq!(story(&[(Transferring, 0), (TransferAccepted, 0)]), Some(TransferAccepted));
+        assert_eq!(story(&[(Transferring, 0), (Established, 500), (Established, 500), (TransferAccepted, 0)]), Some(Established));
         assert_eq!(story(&[(Terminated, 0), (Transferring, 0), (Established, 0)]), Some(Terminated));
+        assert_eq!(story(&[(Established, 0), (CallState::Hold, 0), (CallState::Incoming, 0)]), Some(CallState::Hold));
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,7 +35,9 @@ pub(super) struct Repeated {
 pub(super) struct RejectionRing {
     waiting: Mutex<Waiting>,
     wanted: Notify,
-    flushes: watch::Sender<u64>,
+    /// The flushes that have begun, counted; and the last that is over.
+    begun: AtomicU64,
+    over: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +48,7 @@ struct Waiting {
 
 impl Default for RejectionRing {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), wanted: Notify::new(), flushes: watch::Sender::new(0) }
+        Self { waiting: Mutex::default(), wanted: Notify::new(), begun: AtomicU64::new(0), over: watch::Sender::new(0) }
     }
 }
 
@@ -73,18 +78,23 @@ impl RejectionRing {
         self.wanted.notified().await;
     }
 
-    /// Says that a flush is over.
-    pub(super) fn done(&self) {
-        self.flushes.send_modify(|flushes| *flushes += 1);
+    /// Begins a flush: what is noted from here on may have to wait for the next.
+    pub(super) fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Asks for a flush and waits for its end, up to `patience`.
+    /// Says that a flush is over.
+    pub(super) fn done(&self, flush: u64) {
+        self.over.send_replace(flush);
+    }
+
+    /// Waits for the end of a flush that begins after this call, up to `patience`.
     pub(super) async fn flushed(&self, patience: Duration) {
-        let mut flushes = self.flushes.subscribe();
-        flushes.mark_unchanged();
+        let next = self.begun.load(Ordering::SeqCst) + 1;
+        let mut over = self.over.subscribe();
         self.wanted.notify_one();
         // Elapsed: the reader then sees what was flushed before.
-        let _elapsed = tokio::time::timeout(patience, flushes.changed()).await;
+        let _elapsed = tokio::time::timeout(patience, over.wait_for(|flush| *flush >= next)).await;
     }
 }
 

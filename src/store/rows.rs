@@ -168,6 +168,8 @@ pub struct NotificationRow {
     pub source: String,
     /// The receiver that it came to.
     pub receiver: String,
+    /// The tenant whose token brought it.
+    pub tenant_id: Option<String>,
     /// When it came.
     pub received_at: Timestamp,
     /// The call that it is about, or claims to be about.

@@ -18,6 +18,8 @@ pub struct NotificationView {
     delivery: String,
     source: String,
     receiver: String,
+    /// The tenant whose token brought it.
+    tenant_id: Option<String>,
     received_at: String,
     /// The platform's own time, where it gives one.
     occurred_at: Option<String>,
@@ -69,6 +71,7 @@ impl From<NotificationRow> for NotificationView {
             delivery: row.delivery.to_string(),
             source: row.source,
             receiver: row.receiver,
+            tenant_id: row.tenant_id,
             received_at: time(row.received_at),
             occurred_at: times(row.facts.occurred_at),
             call_id: row.call_id.as_ref().map(PlatformId::to_string),

@@ -86,9 +86,9 @@ impl Kind {
         }
         let name = text::tame(name);
         if matches!(part, Some(Part::Operation(_))) {
-            // operations are open types and more of them come every year: what lives among them is one
-            let recognized = name.to_ascii_lowercase().ends_with("operation");
-            return Self { name, shape: Shape::Operation, named: true, recognized };
+            // Operations are open types and more of them come every year: what lives among them has the life of one, even
+            // if we do not know its name.
+            return Self { name, shape: Shape::Operation, named: true, recognized: false };
         }
         Self { name, shape: Shape::Unknown, named: true, recognized: false }
     }

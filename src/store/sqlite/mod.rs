@@ -120,7 +120,7 @@ async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {
     SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(Duration::from_secs(5))
-        .connect_with(options(path).read_only(true).pragma("query_only", "ON").pragma("cache_size", "-4096"))
+        .connect_with(options(path).read_only(true).pragma("cache_size", "-4096"))
         .await
         .map_err(|error| not_ours(path, error))
 }

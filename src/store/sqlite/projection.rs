@@ -50,7 +50,7 @@ pub(super) async fn held_facts(
          FROM json_each(?1) AS asked
          CROSS JOIN notification
              ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1
-         WHERE disposition IN ('applied', 'late')",
+         WHERE disposition <> 'quarantined'",
     )
     .bind(subjects)
     .fetch_all(connection)
@@ -103,6 +103,7 @@ pub(super) async fn save_operations(
          FROM json_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
+             call_id = excluded.call_id, subject = excluded.subject,
              operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
              context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
              result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,

@@ -1,6 +1,11 @@
 //! Verify, rebuild, backup, prune.
 
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    path::Path,
+};
 
 use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection};
@@ -115,7 +120,7 @@ async fn unsealable(reader: &LedgerReader, connection: &mut SqliteConnection) ->
              LEFT JOIN call ON call.id = sealed_for
              WHERE delivery.id > ?1 AND body IS NOT NULL
              ORDER BY delivery.id
-             LIMIT 500",
+             LIMIT 16",
         )
         .bind(after)
         .fetch_all(&mut *connection)
@@ -199,8 +204,7 @@ async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derive
         let told = read_facts(id, &facts)?;
         let fact = if let Fact::Call(fact) = &told.fact { Some(fact) } else { None };
         derived.stories.entry(call).or_default().absorb(fact, &correlation, at);
-        let believed = matches!(disposition.as_str(), "applied" | "late");
-        if let Some(held) = held_fact(id, received_at, disposition == "late", &facts)?.filter(|_| believed) {
+        if let Some(held) = held_fact(id, received_at, disposition == "late", &facts)? {
             derived.facts.entry((call, subject)).or_default().push(held);
         }
     }
@@ -221,7 +225,8 @@ async fn rebuild_operations(
             operations(facts).into_iter().map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
         })
         .collect();
-    let gone: Vec<i64> = held.keys().filter(|id| !saved.iter().any(|saved| saved.operation.id.0.0 == **id)).copied().collect();
+    let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
+    let gone: Vec<i64> = held.keys().filter(|id| !told.contains(id)).copied().collect();
     projection::save_operations(connection, &saved, &gone).await?;
     let now = operation_rows(connection, calls).await?;
     differences.extend(differing("operation op_", &held, &now));
@@ -283,7 +288,7 @@ async fn call_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTr
 
 fn differing(what: &str, held: &BTreeMap<i64, String>, now: &BTreeMap<i64, String>) -> Vec<Difference> {
     let nothing = || "nothing".to_owned();
-    let ids: std::collections::BTreeSet<&i64> = held.keys().chain(now.keys()).collect();
+    let ids: BTreeSet<&i64> = held.keys().chain(now.keys()).collect();
     ids.into_iter()
         .filter(|id| held.get(id) != now.get(id))
         .map(|id| Difference {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -52,10 +53,13 @@ pub(in crate::store) struct Job {
 impl Job {
     pub(in crate::store) fn new(
         admitted: &impl Admitted,
-        delivery: Delivery,
+        mut delivery: Delivery,
         room: OwnedSemaphorePermit,
         reply: oneshot::Sender<Result<Recorded, RecordError>>,
     ) -> Self {
+        // Rows keep milliseconds: what is derived now must be what is derived from the rows.
+        let milliseconds = Timestamp::from_millisecond(delivery.received_at.as_millisecond());
+        delivery.received_at = milliseconds.unwrap_or(delivery.received_at);
         Self {
             receiver: admitted.receiver().to_owned(),
             audience: admitted.audience().to_owned(),
@@ -172,8 +176,15 @@ impl Writer {
     }
 
     async fn commit_one_by_one(&mut self, jobs: Vec<Job>) {
+        let mut unavailable = None;
         for job in jobs {
+            if let Some(error) = unavailable {
+                job.answer(Err(error));
+                continue;
+            }
             let recorded = self.commit(std::slice::from_ref(&job)).await;
+            // What ails the database ails it for the rest as well; each would wait for it in turn.
+            unavailable = recorded.as_ref().err().copied().filter(|error| *error != RecordError::Refused);
             job.answer(recorded.and_then(|mut recorded| recorded.pop().ok_or(RecordError::Refused)));
         }
     }
@@ -286,8 +297,9 @@ impl Writer {
 
     /// Rejections wait while the ledger cannot be written: the ring is bounded, and good deliveries come first.
     async fn flush_rejections(&mut self) {
+        let flush = self.rejections.begin();
         if !*self.writable.borrow() {
-            self.rejections.done();
+            self.rejections.done(flush);
             return;
         }
         let (rejections, dropped) = self.rejections.take();
@@ -297,10 +309,11 @@ impl Writer {
         if !rejections.is_empty()
             && let Err(error) = self.write_rejections(&rejections).await
         {
-            tracing::debug!(error = %error, lost = rejections.len(), "rejections could not be written");
-            self.failed(&error);
+            tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
+            self.set_writable(false);
+            self.connection = None;
         }
-        self.rejections.done();
+        self.rejections.done(flush);
     }
 
     async fn write_rejections(&mut self, rejections: &[Repeated]) -> Result<(), StoreError> {

@@ -16,8 +16,9 @@ pub(super) async fn insert_deliveries(
     bodies: Vec<u8>,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO delivery (id, source, receiver, received_at, correlation, sealed_for, data_key, body)
-         SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value -> 'correlation',
+        "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, correlation, sealed_for, data_key, body)
+         SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
+                value ->> 'tenant_id', value -> 'correlation',
                 value ->> 'sealed_for', unhex(value ->> 'data_key'), substr(?2, value ->> 'body_at', value ->> 'body_length')
          FROM json_each(?1)",
     )

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::hash_map::Entry};
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub(super) struct PlannedDelivery<'j> {
     pub(super) source: &'j str,
     pub(super) receiver: &'j str,
     pub(super) received_at: i64,
+    pub(super) audience: Option<&'j str>,
+    pub(super) tenant_id: Option<&'j str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) correlation: Option<&'j Correlation>,
     pub(super) sealed_for: Option<i64>,
@@ -104,7 +107,10 @@ impl<'j> Plan<'_, 'j> {
             correlation: &job.delivery.correlation,
             personal: None,
         };
-        let Some(call_id) = &item.call else { return Ok(planned) };
+        let Some(call_id) = &item.call else {
+            planned.identity = apart(job, &item.identity.0);
+            return Ok(planned);
+        };
         let key = (job.delivery.source, call_id);
         let call = match self.calls.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
@@ -113,10 +119,11 @@ impl<'j> Plan<'_, 'j> {
         if call.audience != job.audience || call.tenant != job.tenant {
             planned.disposition = Disposition::Quarantined;
             planned.subject = quarantine_subject(call_id);
+            planned.identity = apart(job, &item.identity.0);
             return Ok(planned);
         }
         planned.call = Some((call.id, key));
-        if planned.recognized && is_late(call, &mut self.stories, item) {
+        if is_late(call, &mut self.stories, item) && planned.recognized {
             planned.disposition = Disposition::Late;
         }
         call.expected.absorb(call_fact(&item.facts), &job.delivery.correlation, job.delivery.received_at);
@@ -128,11 +135,7 @@ impl<'j> Plan<'_, 'j> {
     }
 
     fn unreadable(&mut self, job: &'j Job, delivery: i64) -> Planned<'j> {
-        let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        hash.update(job.receiver.as_bytes());
-        hash.update(&[0]);
-        hash.update(&job.delivery.body);
-        let identity = hash.finish().as_ref().first_chunk::<16>().copied().unwrap_or_default();
+        let identity = apart(job, &job.delivery.body);
         let facts =
             Facts { kind: UNREADABLE.to_owned(), change: String::new(), occurred_at: None, sequence: None, fact: Fact::Other };
         Planned {
@@ -170,6 +173,8 @@ impl<'j> Plan<'_, 'j> {
             id,
             source: job.delivery.source,
             receiver: &job.receiver,
+            audience: sealed_for.is_none().then_some(job.audience.as_str()),
+            tenant_id: job.tenant.as_deref().filter(|_| sealed_for.is_none()),
             received_at: job.delivery.received_at.as_millisecond(),
             correlation,
             sealed_for,
@@ -180,6 +185,18 @@ impl<'j> Plan<'_, 'j> {
         self.bodies.extend_from_slice(&sealed);
         Ok(())
     }
+}
+
+/// The identity of what belongs to no believed call: copies are copies only if the same sender sent them to the same
+/// receiver, or a stranger's copy could hide another's.
+fn apart(job: &Job, content: &[u8]) -> [u8; 16] {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in [job.delivery.source, &job.receiver, &job.audience, job.tenant.as_deref().unwrap_or_default()] {
+        hash.update(part.as_bytes());
+        hash.update(&[0]);
+    }
+    hash.update(content);
+    hash.finish().as_ref().first_chunk::<16>().copied().unwrap_or_default()
 }
 
 /// The kind and the subject of a delivery that could not be read.
@@ -216,7 +233,7 @@ impl<'j> Planned<'j> {
         if let Some(call) = calls.get_mut(&key) {
             call.story.absorb(call_fact(&self.facts), self.correlation, self.received_at);
         }
-        if let (Fact::Operation(fact), true) = (&self.facts.fact, self.recognized) {
+        if let Fact::Operation(fact) = &self.facts.fact {
             stories.entry((id, self.subject.clone())).or_default().new.push(HeldFact {
                 id: NotificationId(Seq(self.id)),
                 received_at: self.received_at,

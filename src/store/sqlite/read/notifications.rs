@@ -8,7 +8,7 @@ use super::{Lead, LedgerReader, newest_first, operations::tellers, paged, read_j
 use crate::{
     domain::{
         ids::{DeliveryId, NotificationId, OperationId, PlatformId, Seq},
-        notification::Disposition,
+        notification::{Disposition, Fact, Facts},
     },
     store::{
         StoreError,
@@ -81,9 +81,17 @@ impl LedgerReader {
     ) -> Result<Page<NotificationRow>, StoreError> {
         let mut connection = self.connection().await?;
         let rows: Vec<NotificationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-        let subjects = rows.iter().filter(|row| row.call != 0).map(|row| (row.call, row.subject.as_str())).collect();
+        let facts = rows.iter().map(|row| read_facts(row.id, &row.facts)).collect::<Result<Vec<_>, _>>()?;
+        // Rosters and call facts can be many thousands, and tell no operation.
+        let tells = |facts: &&Facts| matches!(facts.fact, Fact::Operation(_));
+        let subjects = rows
+            .iter()
+            .zip(&facts)
+            .filter(|(row, facts)| row.call != 0 && tells(facts))
+            .map(|(row, _)| (row.call, row.subject.as_str()))
+            .collect();
         let told = tellers(&mut connection, &subjects).await?;
-        let rows = rows.into_iter().map(|row| row.read(&told)).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.into_iter().zip(facts).map(|(row, facts)| row.read(facts, &told)).collect::<Result<Vec<_>, _>>()?;
         Ok(paged(rows, page, |row| row.id.0))
     }
 
@@ -128,6 +136,7 @@ impl LedgerReader {
 }
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
+        coalesce(delivery.tenant_id, call.tenant_id) AS tenant_id,
         notification.received_at, notification.call_id AS call, call.call_id, subject, disposition, facts, duplicates,
         last_duplicate_at, correlation
  FROM notification
@@ -141,6 +150,7 @@ struct NotificationSql {
     delivery_id: i64,
     source: String,
     receiver: String,
+    tenant_id: Option<String>,
     received_at: i64,
     call: i64,
     call_id: Option<String>,
@@ -153,7 +163,7 @@ struct NotificationSql {
 }
 
 impl NotificationSql {
-    fn read(self, told: &BTreeMap<NotificationId, OperationId>) -> Result<NotificationRow, StoreError> {
+    fn read(self, facts: Facts, told: &BTreeMap<NotificationId, OperationId>) -> Result<NotificationRow, StoreError> {
         let id = NotificationId(Seq(self.id));
         let wrong = |column| StoreError::Inconsistent { table: "notification", column, id: self.id };
         let claimed = || self.subject.strip_prefix(QUARANTINE);
@@ -163,10 +173,11 @@ impl NotificationSql {
             call_id: self.call_id.as_deref().or_else(claimed).and_then(PlatformId::parse),
             source: self.source,
             receiver: self.receiver,
+            tenant_id: self.tenant_id,
             received_at: instant("notification", self.id, self.received_at)?,
             operation: told.get(&id).copied(),
             disposition: Disposition::parse(&self.disposition).ok_or_else(|| wrong("disposition"))?,
-            facts: read_facts(self.id, &self.facts)?,
+            facts,
             duplicates: self.duplicates,
             correlation: read_json("delivery", "correlation", self.delivery_id, self.correlation.as_deref())?,
             last_duplicate_at: self.last_duplicate_at.map(|at| instant("notification", self.id, at)).transpose()?,

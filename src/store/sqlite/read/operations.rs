@@ -50,13 +50,17 @@ impl LedgerReader {
             lead.push(&mut sql, " AND {}context_hash = ").push_bind(lookup_hash(context));
         }
         if let Some(overdue) = filter.overdue {
-            self.push_overdue(&mut sql, overdue, now)?;
-            lead.taken |= overdue;
+            if overdue {
+                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND (");
+            } else {
+                sql.push(" AND NOT (+operation.state IN ('requested', 'accepted', 'running') AND ");
+            }
+            self.push_deadline_passed(&mut sql, now)?;
+            sql.push(")");
         }
         match filter.open {
             Some(true) => {
-                sql.push(" AND operation.state IN ('requested', 'accepted', 'running')");
-                lead.taken = true;
+                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running')");
             }
             Some(false) => {
                 sql.push(" AND +operation.state NOT IN ('requested', 'accepted', 'running')");
@@ -123,20 +127,17 @@ impl LedgerReader {
         Ok(operation.map(|operation| operation.history))
     }
 
-    /// Open, and open for longer than its kind may be. The open ones are few, and have an index of their own.
-    fn push_overdue(&self, sql: &mut QueryBuilder<Sqlite>, overdue: bool, now: Timestamp) -> Result<(), StoreError> {
+    /// First seen longer ago than its kind may be open.
+    fn push_deadline_passed(&self, sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> Result<(), StoreError> {
         let milliseconds = |allowed: &Duration| i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX / 2);
         let by_kind: BTreeMap<&str, i64> =
             self.deadlines.by_kind.iter().map(|(kind, allowed)| (kind.as_str(), milliseconds(allowed))).collect();
-        sql.push(if overdue { " AND (" } else { " AND NOT (+" })
-            .push("operation.state IN ('requested', 'accepted', 'running') AND operation.first_seen_at + coalesce(")
-            .push("(SELECT allowed.value FROM json_each(")
+        sql.push("+operation.first_seen_at + coalesce((SELECT allowed.value FROM json_each(")
             .push_bind(json(&by_kind)?)
             .push(") AS allowed WHERE allowed.key = operation.kind), ")
             .push_bind(milliseconds(&self.deadlines.default))
             .push(") <= ")
-            .push_bind(now.as_millisecond())
-            .push(")");
+            .push_bind(now.as_millisecond());
         Ok(())
     }
 }
