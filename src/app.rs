@@ -29,7 +29,7 @@ use crate::{
         public,
         trace::RequestSpan,
     },
-    net::HttpClient,
+    net::{HttpClient, Secret},
     receive::Receiver,
     source::{Answers, JoinAnswer, NotificationSource, SOURCES, source},
     store::{self, Ledger, OpenError},
@@ -44,12 +44,12 @@ const PRIVATE_WORKERS: usize = 1;
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The master key as text, if the environment brings it.
-    pub master_key: Option<String>,
+    pub master_key: Option<Secret>,
     /// Where "now" comes from.
     pub clock: Clock,
     /// How keys are fetched.
     pub keys: KeySettings,
-    /// The issuer that development mode believes besides the configured ones.
+    /// The issuer that development mode believes instead of the configured ones.
     pub dev_issuer: Option<Arc<DevIssuer>>,
 }
 

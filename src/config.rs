@@ -131,7 +131,7 @@ pub struct Receiver {
     /// Whose tokens to believe instead of the source's issuers; empty: the source's.
     #[serde(default)]
     pub issuers: Vec<String>,
-    /// Where the keys of `issuers` come from; empty exactly if `issuers` is.
+    /// Where the keys come from instead of the source's metadata documents; empty: the source's.
     #[serde(default, with = "values::metadata")]
     pub metadata: Vec<Url>,
     /// The answer to a participant who wants to join a call that is recorded by policy.

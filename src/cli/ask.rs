@@ -53,7 +53,7 @@ impl Whom {
             return Ok(Asked::Service { client: HttpClient::new()?, base, token });
         }
         let config = source.load()?;
-        let surroundings = surroundings();
+        let surroundings = surroundings()?;
         let options = ledger_options(&config, &surroundings, &Metrics::new());
         let reader = LedgerReader::open(&options).await.map_err(|error| match error {
             missing @ OpenError::Missing { .. } => Failure::usage(missing),

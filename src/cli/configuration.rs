@@ -1,6 +1,6 @@
 //! `config check`, `config show`, and the configuration of every other command.
 
-use std::path::PathBuf;
+use std::{env::VarError, ffi::OsString, path::PathBuf};
 
 use clap::Subcommand;
 
@@ -8,6 +8,7 @@ use super::{failure::Failure, output};
 use crate::{
     app::{Surroundings, source_names},
     config::Config,
+    net::Secret,
 };
 
 /// Where the configuration comes from.
@@ -19,13 +20,30 @@ pub(super) struct Source {
 impl Source {
     /// All layers, merged and checked.
     pub(super) fn load(&self) -> Result<Config, Failure> {
-        Config::load(self.file.as_deref(), std::env::vars()).map_err(Failure::usage)
+        Config::load(self.file.as_deref(), environment()?).map_err(Failure::usage)
     }
 }
 
+/// The variables that are ours. Others may hold what they like; ours are text.
+fn environment() -> Result<Vec<(String, String)>, Failure> {
+    let ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("CALLBACK_LEDGER__"));
+    std::env::vars_os().filter(|(name, _)| ours(name)).map(|(name, value)| Ok((text(name)?, text(value)?))).collect()
+}
+
+fn text(value: OsString) -> Result<String, Failure> {
+    let not_text = |value: OsString| anyhow::anyhow!("an environment variable is not UTF-8: {}", value.display());
+    value.into_string().map_err(|value| Failure::usage(not_text(value)))
+}
+
 /// What the environment brings besides the configuration.
-pub(super) fn surroundings() -> Surroundings {
-    Surroundings { master_key: std::env::var("CALLBACK_LEDGER_MASTER_KEY").ok(), ..Surroundings::default() }
+pub(super) fn surroundings() -> Result<Surroundings, Failure> {
+    const MASTER_KEY: &str = "CALLBACK_LEDGER_MASTER_KEY";
+    let master_key = match std::env::var(MASTER_KEY) {
+        Ok(text) => Some(Secret::new(text)),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => return Err(Failure::usage(anyhow::anyhow!("{MASTER_KEY} is not text"))),
+    };
+    Ok(Surroundings { master_key, ..Surroundings::default() })
 }
 
 /// `config …`

@@ -42,7 +42,7 @@ pub(super) enum Db {
 impl Db {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let options = ledger_options(&config, &surroundings(), &Metrics::new());
+        let options = ledger_options(&config, &surroundings()?, &Metrics::new());
         match self {
             Self::Backup { file } => {
                 store::backup(&LedgerReader::open(&options).await?, &file).await?;

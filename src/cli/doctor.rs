@@ -36,7 +36,8 @@ const COLUMNS: &[Column] = &[("CHECK", "check"), ("OUTCOME", "outcome"), ("DETAI
 impl Doctor {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let mut findings = vec![configured(&config), master_key(&config), ledger(&config).await];
+        let surroundings = surroundings()?;
+        let mut findings = vec![configured(&config), master_key(&config, &surroundings), ledger(&config, &surroundings).await];
         findings.push(port("public.bind", config.public.bind));
         findings.push(port("private.bind", config.private.bind));
         if !self.offline {
@@ -66,19 +67,19 @@ fn configured(config: &Config) -> Value {
     finding("configuration", checked.map(|config| format!("{} receivers", config.receivers.len())).map_err(|e| e.to_string()))
 }
 
-fn master_key(config: &Config) -> Value {
+fn master_key(config: &Config, surroundings: &Surroundings) -> Value {
     const CHECK: &str = "master key";
     let path = key_path(config.ledger.url.path());
-    match (surroundings().master_key, path.is_file()) {
+    match (&surroundings.master_key, path.is_file()) {
         (Some(_), _) => finding(CHECK, Ok("comes from the environment".to_owned())),
         (None, true) => notice(CHECK, format!("{}: keep a copy elsewhere, a backup does not hold it", path.display())),
         (None, false) => notice(CHECK, format!("{} is made at the first start", path.display())),
     }
 }
 
-async fn ledger(config: &Config) -> Value {
+async fn ledger(config: &Config, surroundings: &Surroundings) -> Value {
     const CHECK: &str = "ledger";
-    let options = ledger_options(config, &surroundings(), &Metrics::new());
+    let options = ledger_options(config, surroundings, &Metrics::new());
     match LedgerReader::open(&options).await {
         Ok(reader) => match store::verify(&reader).await {
             Ok(found) if found.is_empty() => finding(CHECK, Ok(format!("{} is sound", options.path.display()))),

@@ -60,7 +60,7 @@ pub struct Metrics {
     queue: Gauge,
     writable: Gauge,
     key_age: Family<KeyLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
-    refreshes: Family<RefreshLabels, Gauge>,
+    refreshes: Family<RefreshLabels, Counter>,
 }
 
 /// Seconds, from a fraction of a sync to the queue's patience.
@@ -141,7 +141,8 @@ impl Metrics {
             }
             for (outcome, count) in [("ok", set.refreshes_ok), ("failed", set.refreshes_failed)] {
                 let labels = RefreshLabels { metadata: set.metadata.clone(), outcome };
-                self.refreshes.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+                let counter = self.refreshes.get_or_create(&labels);
+                counter.inc_by(count.saturating_sub(counter.get()));
             }
         }
         let mut text = String::new();

@@ -10,17 +10,20 @@
 //!   6 reply                                                        2xx
 //! ```
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, USER_AGENT},
+        header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
     },
     web::{self, Payload, ServiceConfig, ThinData},
 };
-use std::sync::Arc;
+use tokio::time::timeout;
 
 use super::{
     metrics::Metrics,
@@ -30,7 +33,6 @@ use crate::{
     domain::{delivery::Correlation, text::tame},
     receive::{Accepted, Caller, NotAccepted, Receiver},
     source::Reply,
-    store::RecordedNotification,
 };
 
 /// Adds one resource per receiver; everything else is 404.
@@ -48,20 +50,22 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: 
     }));
 }
 
+/// How long a body may take: far less than the slack of the lists' time filters.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
 type State = ThinData<(Arc<Receiver>, Metrics)>;
 
 async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpResponse {
     let started = Instant::now();
     let ThinData((receiver, metrics)) = state;
     let caller = caller(&request, &receiver);
-    let correlation = caller.correlation.clone();
     let outcome = receive(&receiver, &metrics, caller, &request, payload).await;
     let (mut response, name) = match &outcome {
-        Ok(accepted) => (reply(&accepted.reply), outcome_name(accepted)),
+        Ok(accepted) => (reply(&accepted.reply), accepted.recorded.outcome()),
         Err(problem) => (problem.answer(&request), problem.code()),
     };
-    if outcome.is_ok() {
-        echo(&correlation, response.headers_mut());
+    if matches!(outcome, Ok(_) | Err(Problem::Unreadable(_))) {
+        echo(request.headers(), response.headers_mut()); // whatever was kept
     }
     metrics.delivery(&receiver.path, name, started.elapsed());
     response
@@ -89,16 +93,13 @@ async fn receive(
     if announced(request.headers()).is_some_and(|length| length > receiver.max_body_bytes) {
         return Err(problem(receiver.too_large(&caller, &admission))); // without waiting for any of it
     }
-    let body = match payload.to_bytes_limited(receiver.max_body_bytes).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
-        Err(_over) => return Err(problem(receiver.too_large(&caller, &admission))),
+    let body = match timeout(BODY_TIME, payload.to_bytes_limited(receiver.max_body_bytes)).await {
+        Ok(Ok(Ok(body))) => body,
+        Ok(Ok(Err(_broken))) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
+        Ok(Err(_over)) => return Err(problem(receiver.too_large(&caller, &admission))),
+        Err(_elapsed) => return Err(Problem::Timeout("the body did not arrive within 30 seconds".to_owned())),
     };
-    let accepted = receiver.accept(&admission, caller, body.to_vec()).await;
-    if let Ok(accepted) = &accepted {
-        log(receiver, accepted);
-    }
-    accepted.map_err(problem)
+    receiver.accept(&admission, caller, body.to_vec()).await.map_err(problem)
 }
 
 /// The length that a request says its body has (bytes).
@@ -132,37 +133,15 @@ fn reply(reply: &Reply) -> HttpResponse {
     }
 }
 
-/// Answers the correlation headers back, if they are of the harmless kind.
-fn echo(correlation: &Correlation, headers: &mut HeaderMap) {
-    let names = [("client-request-id", &correlation.client_request_id), ("scenario-id", &correlation.scenario_id)];
-    for (name, value) in names {
-        let harmless = |text: &&String| {
-            text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+/// Answers the correlation headers back as they came, if they are of the harmless kind.
+fn echo(sent: &HeaderMap, answered: &mut HeaderMap) {
+    for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
+        let harmless = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len())
+                && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
-        if let Some(value) = value.as_ref().filter(harmless).and_then(|text| text.parse().ok()) {
-            headers.insert(actix_web::http::header::HeaderName::from_static(name), value);
+        if let Some(value) = sent.get(&name).filter(harmless) {
+            answered.insert(name, value.clone());
         }
     }
-}
-
-fn outcome_name(accepted: &Accepted) -> &'static str {
-    let items = &accepted.recorded.notifications;
-    let duplicate = !items.is_empty() && items.iter().all(|item| *item == RecordedNotification::Duplicate);
-    if duplicate { "duplicate" } else { "recorded" }
-}
-
-fn log(receiver: &Receiver, accepted: &Accepted) {
-    let items = &accepted.recorded.notifications;
-    let first = items.iter().find_map(|item| match item {
-        RecordedNotification::New(id, _) => Some(tracing::field::display(*id)),
-        RecordedNotification::Duplicate => None,
-    });
-    tracing::info!(
-        receiver.path = %receiver.path,
-        source.name = receiver.source.name(),
-        notifications = items.len(),
-        notification.id = first,
-        outcome = outcome_name(accepted),
-        "a delivery was recorded"
-    );
 }

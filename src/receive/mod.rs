@@ -134,6 +134,10 @@ impl Receiver {
             Ok(reading) => (Content::Read(reading.notifications), Ok(reading.reply)),
             Err(unreadable) => (Content::Unreadable, Err(unreadable.to_string())),
         };
+        let call = match &content {
+            Content::Read(items) => items.iter().find_map(|item| item.call.clone()),
+            Content::Unreadable => None,
+        };
         let delivery = Delivery {
             source: self.source.name(),
             received_at: caller.received_at,
@@ -141,7 +145,19 @@ impl Receiver {
             body,
             content,
         };
+        let received_at = delivery.received_at;
         let recorded = self.ledger.record(admission, delivery).await.map_err(NotAccepted::NotRecorded)?;
+        tracing::info!(
+            receiver.path = %self.path,
+            source.name = self.source.name(),
+            delivery.id = %recorded.delivery,
+            notification.id = recorded.first_new().map(tracing::field::display),
+            notifications = recorded.notifications.len(),
+            call.id = call.as_ref().map(tracing::field::display),
+            duration_ms = self.clock.now().as_millisecond() - received_at.as_millisecond(),
+            outcome = if answer.is_ok() { recorded.outcome() } else { "quarantined" },
+            "a delivery was recorded"
+        );
         match answer {
             Ok(reply) => Ok(Accepted { reply, recorded }),
             Err(why) => Err(NotAccepted::Unreadable(why)),

@@ -2,7 +2,7 @@
 //!
 //! [`Ledger`] writes, [`LedgerReader`] reads; both are cheap to clone. One method is one transaction, and transactions do
 //! not cross this module's border. Writes queue for a single writer that commits them in groups (`sqlite/writer.rs`); one
-//! group is one pass through `sqlite/batch.rs`. Called by `receive`, `feed` and `http`; `app` opens it.
+//! group is one pass through `sqlite/batch/`. Called by `receive`, `feed` and `http`; `app` opens it.
 //!
 //! What is stored about an operation or a call is what [`crate::domain::operation::operations`] and
 //! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
@@ -32,12 +32,13 @@ use self::{
 use crate::domain::{
     clock::Clock,
     delivery::Delivery,
-    ids::NotificationId,
+    ids::{DeliveryId, NotificationId},
     notification::Disposition,
     operation::{Deadlines, State},
     rejection::Rejection,
     trust::Admitted,
 };
+use crate::net::Secret;
 
 /// How long a delivery waits for room in the queue before it is refused.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
@@ -51,7 +52,7 @@ pub struct Options {
     /// The database file; its key lies beside it as `<file>.key`.
     pub path: PathBuf,
     /// The master key as text, if the environment brings it instead of the key file.
-    pub master_key: Option<String>,
+    pub master_key: Option<Secret>,
     /// Where "now" comes from.
     pub clock: Clock,
     /// When open operations are overdue.
@@ -85,8 +86,29 @@ pub struct Committed {
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
+    /// Its id; no row bears it if everything in it was known.
+    pub delivery: DeliveryId,
     /// Its notifications, in their order.
     pub notifications: Vec<RecordedNotification>,
+}
+
+impl Recorded {
+    /// The first of its notifications that is new.
+    #[must_use]
+    pub fn first_new(&self) -> Option<NotificationId> {
+        self.notifications.iter().find_map(|item| match item {
+            RecordedNotification::New(id, _) => Some(*id),
+            RecordedNotification::Duplicate => None,
+        })
+    }
+
+    /// What became of it as a whole, as metrics and log call it.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        let items = &self.notifications;
+        let known = !items.is_empty() && items.iter().all(|item| *item == RecordedNotification::Duplicate);
+        if known { "duplicate" } else { "recorded" }
+    }
 }
 
 /// What became of a notification.
@@ -186,7 +208,7 @@ pub enum OpenError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The database itself failed.
-    #[error("the database failed")]
+    #[error(transparent)]
     Database(#[from] StoreError),
 }
 
@@ -196,9 +218,9 @@ pub enum StoreError {
     /// The query took longer than a query may.
     #[error("the query took too long")]
     TooLong,
-    /// The database failed.
+    /// The database failed. The driver's message names its cause, so there is no further source to walk to.
     #[error("the database failed: {0}")]
-    Database(#[source] sqlx::Error),
+    Database(sqlx::Error),
     /// A row holds what we never write.
     #[error("{table} {id} holds an unreadable {column}")]
     Inconsistent {

@@ -4,6 +4,8 @@ use actix_web::{
     HttpRequest, HttpResponse, get,
     web::{Data, Path},
 };
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -169,7 +171,8 @@ pub(super) async fn wait_for_match(api: Data<Api>, request: HttpRequest, query: 
             call_id: platform_id(asked.call_id.as_ref()),
             context: asked.context.clone(),
             kind: asked.kind.clone(),
-            since: asked.after,
+            // "after" is not "since": times have milliseconds.
+            since: asked.after.and_then(|after| after.checked_add(Duration::from_millis(1)).ok()),
             ..OperationFilter::default()
         };
         if filter.call_id.is_none() && filter.context.is_none() {

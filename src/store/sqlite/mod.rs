@@ -155,7 +155,7 @@ fn file_error(path: &Path, source: std::io::Error) -> OpenError {
 /// The key from the environment, else from its file; for a new ledger it is made.
 fn master_key(options: &Options, is_new: bool) -> Result<MasterKey, OpenError> {
     if let Some(text) = &options.master_key {
-        return Ok(MasterKey::from_text(text)?);
+        return Ok(MasterKey::from_text(text.expose())?);
     }
     let key = key_path(&options.path);
     match MasterKey::load(&key)? {

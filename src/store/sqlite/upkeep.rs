@@ -345,13 +345,14 @@ async fn prune_some(connection: &mut SqliteConnection, before: Timestamp) -> Res
     .bind(last)
     .execute(&mut *transaction)
     .await?;
-    let pruned = sqlx::query("UPDATE delivery SET body = NULL WHERE id BETWEEN ?1 AND ?2 AND received_at < ?3")
-        .bind(first)
-        .bind(last)
-        .bind(before.as_millisecond())
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+    let pruned =
+        sqlx::query("UPDATE delivery SET body = NULL WHERE id BETWEEN ?1 AND ?2 AND received_at < ?3 AND body IS NOT NULL")
+            .bind(first)
+            .bind(last)
+            .bind(before.as_millisecond())
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
     transaction.commit().await?;
     Ok(pruned)
 }

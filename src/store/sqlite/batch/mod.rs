@@ -23,13 +23,13 @@ use self::{
     derive::{Change, insert_changes, save_calls, save_operations},
     insert::{insert_deliveries, insert_notifications},
     load::{load_calls, load_stories},
-    plan::{Plan, Planned},
+    plan::{Plan, Planned, PlannedDelivery},
 };
 use super::writer::{Job, Positions};
 use crate::{
     domain::{
         delivery::Content,
-        ids::{NotificationId, Seq},
+        ids::{DeliveryId, NotificationId, Seq},
         operation::State,
     },
     store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
@@ -73,7 +73,7 @@ pub(super) async fn record(
     insert_deliveries(connection, &deliveries, bodies).await?;
     let duplicates = insert_notifications(connection, &notifications).await?;
 
-    let mut batched = Batched { recorded: outcomes(jobs, &notifications, &duplicates), ..Batched::default() };
+    let mut batched = Batched { recorded: outcomes(jobs, &deliveries, &notifications, &duplicates), ..Batched::default() };
     let mut changes: Vec<Change> = Vec::new();
     for planned in notifications.iter().filter(|planned| !duplicates.contains(&planned.id)) {
         planned.tell(&mut calls, &mut stories);
@@ -86,10 +86,16 @@ pub(super) async fn record(
     Ok(batched)
 }
 
-fn outcomes(jobs: &[Job], planned: &[Planned<'_>], duplicates: &BTreeSet<i64>) -> Vec<Recorded> {
+fn outcomes(
+    jobs: &[Job],
+    deliveries: &[PlannedDelivery<'_>],
+    planned: &[Planned<'_>],
+    duplicates: &BTreeSet<i64>,
+) -> Vec<Recorded> {
     let mut planned = planned.iter();
     jobs.iter()
-        .map(|job| {
+        .zip(deliveries)
+        .map(|(job, delivery)| {
             let count = match &job.delivery.content {
                 Content::Read(items) => items.len(),
                 Content::Unreadable => 1,
@@ -104,7 +110,7 @@ fn outcomes(jobs: &[Job], planned: &[Planned<'_>], duplicates: &BTreeSet<i64>) -
                     RecordedNotification::New(NotificationId(Seq(row.id)), row.disposition)
                 })
                 .collect();
-            Recorded { notifications }
+            Recorded { delivery: DeliveryId(Seq(delivery.id)), notifications }
         })
         .collect()
 }
