@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -51,10 +52,13 @@ pub(in crate::store) struct Job {
 impl Job {
     pub(in crate::store) fn new(
         admitted: &impl Admitted,
-        delivery: Delivery,
+        mut delivery: Delivery,
         room: OwnedSemaphorePermit,
         reply: oneshot::Sender<Result<Recorded, RecordError>>,
     ) -> Self {
+        // Times are kept in milliseconds: what is derived now and what is derived again must agree.
+        let received_at = Timestamp::from_millisecond(delivery.received_at.as_millisecond());
+        delivery.received_at = received_at.unwrap_or(delivery.received_at);
         Self {
             receiver: admitted.receiver().to_owned(),
             audience: admitted.audience().to_owned(),
