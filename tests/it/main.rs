@@ -4,5 +4,6 @@
 mod config;
 mod fixtures;
 mod key_store;
+mod law;
 mod layering;
 mod support;

@@ -2,3 +2,4 @@
 
 pub mod app;
 pub mod fake_issuer;
+pub mod ledger;
