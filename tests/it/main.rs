@@ -6,6 +6,7 @@ mod config;
 mod fixtures;
 mod ingest;
 mod key_store;
+mod law;
 mod layering;
 mod support;
 mod trust;

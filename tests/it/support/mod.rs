@@ -3,3 +3,4 @@
 pub mod app;
 pub mod attacks;
 pub mod fake_issuer;
+pub mod ledger;

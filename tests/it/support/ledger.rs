@@ -1,0 +1,191 @@
+//! A ledger without the service around it: deliveries are read by the Graph source and recorded straight away.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use callback_ledger::{
+    domain::{
+        clock::Clock,
+        delivery::{Content, Correlation, Delivery},
+        ids::{NotificationId, PlatformId},
+        notification::Disposition,
+        operation::Deadlines,
+        trust::Admitted,
+    },
+    source::{Answers, Inbound, source},
+    store::{
+        Ledger, LedgerReader, OpenError, Options, RecordError, Recorded, RecordedNotification,
+        rows::{OperationFilter, OperationRow, PageRequest},
+    },
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// A page that holds everything.
+pub const ALL: PageRequest = PageRequest { after: None, limit: 100_000 };
+
+/// Somebody who was let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub audience: &'static str,
+    pub tenant: Option<&'static str>,
+}
+
+/// The bot's own platform.
+pub const BOT: Caller = Caller { audience: "bot", tenant: Some("contoso") };
+
+impl Admitted for Caller {
+    fn receiver(&self) -> &'static str {
+        "/api/calls"
+    }
+
+    fn audience(&self) -> &str {
+        self.audience
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        self.tenant
+    }
+}
+
+/// A ledger in a folder of its own.
+pub struct TestLedger {
+    pub ledger: Ledger,
+    pub options: Options,
+    pub folder: TempDir,
+    writer: JoinHandle<()>,
+}
+
+/// How a test opens the ledger at `path`.
+pub fn options(path: impl Into<PathBuf>) -> Options {
+    Options {
+        path: path.into(),
+        master_key: None,
+        clock: Clock::system(),
+        deadlines: Deadlines { default: Duration::from_secs(300), by_kind: std::collections::BTreeMap::new() },
+        observer: Arc::new(|_| ()),
+    }
+}
+
+impl TestLedger {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path().join("test.db"));
+        let (ledger, writer) = Ledger::open(options.clone()).await.unwrap();
+        Self { ledger, options, folder, writer }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.options.path
+    }
+
+    pub fn reader(&self) -> &LedgerReader {
+        self.ledger.reader()
+    }
+
+    pub async fn post(&self, body: &Value) -> Result<Recorded, RecordError> {
+        self.ledger.record(&BOT, delivery(body, None)).await
+    }
+
+    /// Closes the ledger and returns its folder.
+    pub async fn close(self) -> (Options, TempDir) {
+        let Self { ledger, options, folder, writer } = self;
+        drop(ledger);
+        writer.await.unwrap();
+        (options, folder)
+    }
+
+    /// Closes the ledger and opens it again.
+    pub async fn restart(self) -> Self {
+        let (options, folder) = self.close().await;
+        let (ledger, writer) = Ledger::open(options.clone()).await.unwrap();
+        Self { ledger, options, folder, writer }
+    }
+
+    /// A connection of somebody who goes behind the ledger's back.
+    pub async fn behind(&self) -> SqliteConnection {
+        behind(self.path()).await
+    }
+}
+
+pub async fn behind(path: &Path) -> SqliteConnection {
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path).create_if_missing(true)).await.unwrap()
+}
+
+pub async fn execute(path: &Path, sql: &'static str) {
+    let mut connection = behind(path).await;
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+pub async fn count(path: &Path, sql: &'static str) -> i64 {
+    let mut connection = behind(path).await;
+    let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    count
+}
+
+/// What opening says if it does not open.
+pub async fn open_error(options: &Options) -> OpenError {
+    match Ledger::open(options.clone()).await {
+        Ok(_) => panic!("the ledger opened"),
+        Err(error) => error,
+    }
+}
+
+/// A body as the Graph source reads it, just received.
+pub fn delivery(body: &Value, message_id: Option<&str>) -> Delivery {
+    let correlation = Correlation { message_id: message_id.map(str::to_owned), ..Correlation::default() };
+    correlated(body, correlation)
+}
+
+pub fn correlated(body: &Value, correlation: Correlation) -> Delivery {
+    let graph = source("graph").unwrap();
+    let body = body.to_string().into_bytes();
+    let inbound = Inbound { body: &body, correlation: &correlation, answers: &Answers::default() };
+    let content = graph.read(&inbound).map_or(Content::Unreadable, |reading| Content::Read(reading.notifications));
+    Delivery { source: graph.name(), received_at: Timestamp::now(), correlation, body, content }
+}
+
+/// One item of a body.
+pub fn item(change: &str, resource: &str, data: &Value) -> Value {
+    json!({ "changeType": change, "resourceUrl": format!("/communications/{resource}"), "resourceData": data })
+}
+
+pub fn envelope(items: &[Value]) -> Value {
+    json!({ "value": items })
+}
+
+/// The one item that an operation of a call has come to this status.
+pub fn operation(call: &str, operation: &str, status: &str) -> Value {
+    let data = json!({ "@odata.type": "#microsoft.graph.recordOperation", "id": operation, "status": status });
+    envelope(&[item("updated", &format!("calls/{call}/operations/{operation}"), &data)])
+}
+
+/// What became of the notifications: `None` for a duplicate.
+pub fn dispositions(recorded: &Recorded) -> Vec<Option<Disposition>> {
+    let disposition = |one: &RecordedNotification| match one {
+        RecordedNotification::New(_, disposition) => Some(*disposition),
+        RecordedNotification::Duplicate => None,
+    };
+    recorded.notifications.iter().map(disposition).collect()
+}
+
+/// The id of the only notification, which is new.
+pub fn only_id(recorded: &Recorded) -> NotificationId {
+    match recorded.notifications.as_slice() {
+        [RecordedNotification::New(id, _)] => *id,
+        other => panic!("not one new notification: {other:?}"),
+    }
+}
+
+pub async fn operations_of(reader: &LedgerReader, call: &str) -> Vec<OperationRow> {
+    let filter = OperationFilter { call_id: PlatformId::parse(call), ..OperationFilter::default() };
+    reader.operations(&filter, ALL, Timestamp::now()).await.unwrap().rows
+}
