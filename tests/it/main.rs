@@ -8,5 +8,6 @@ mod ingest;
 mod key_store;
 mod law;
 mod layering;
+mod ledger;
 mod support;
 mod trust;

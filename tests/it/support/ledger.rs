@@ -68,7 +68,7 @@ pub fn options(path: impl Into<PathBuf>) -> Options {
         path: path.into(),
         master_key: None,
         clock: Clock::system(),
-        deadlines: Deadlines { default: Duration::from_secs(300), by_kind: std::collections::BTreeMap::new() },
+        deadlines: Deadlines { default: Duration::from_mins(5), by_kind: std::collections::BTreeMap::new() },
         observer: Arc::new(|_| ()),
     }
 }
