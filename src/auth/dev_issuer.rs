@@ -87,6 +87,14 @@ impl DevIssuer {
         Self::from_pem(pem(document.as_ref()))
     }
 
+    /// The issuer whose key is in this file.
+    ///
+    /// # Errors
+    /// When there is no such file, or it is readable by others, or holds something else.
+    pub fn load(path: &Path) -> Result<Self, DevIssuerError> {
+        Self::from_pem(load(path)?)
+    }
+
     /// The issuer whose key is in this file, made there (mode 0600) if there is none yet.
     ///
     /// # Errors

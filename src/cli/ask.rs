@@ -9,13 +9,13 @@ use url::Url;
 
 use super::{
     configuration::{Source, surroundings},
-    failure::Failure,
+    failure::{Failure, not_opened},
 };
 use crate::{
     app::ledger_options,
     http::{api::Api, in_process, metrics::Metrics},
     net::{HttpClient, Method, Request, Secret},
-    store::{LedgerReader, OpenError},
+    store::LedgerReader,
 };
 
 /// The most bytes of an answer.
@@ -55,10 +55,7 @@ impl Whom {
         let config = source.load()?;
         let surroundings = surroundings()?;
         let options = ledger_options(&config, &surroundings, &Metrics::new());
-        let reader = LedgerReader::open(&options).await.map_err(|error| match error {
-            missing @ OpenError::Missing { .. } => Failure::usage(missing),
-            other => other.into(),
-        })?;
+        let reader = LedgerReader::open(&options).await.map_err(not_opened)?;
         let shutdown = CancellationToken::new();
         Ok(Asked::Ledger(Box::new(Api { reader, service: None, clock: surroundings.clock, shutdown })))
     }

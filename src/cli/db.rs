@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     configuration::{Source, surroundings},
-    failure::Failure,
+    failure::{Failure, not_opened},
     output,
 };
 use crate::{
@@ -45,28 +45,28 @@ impl Db {
         let options = ledger_options(&config, &surroundings()?, &Metrics::new());
         match self {
             Self::Backup { file } => {
-                store::backup(&LedgerReader::open(&options).await?, &file).await?;
+                store::backup(&LedgerReader::open(&options).await.map_err(not_opened)?, &file).await?;
                 let key = key_path(&options.path);
                 output::line(&format!("the ledger is copied to {}", file.display()))?;
                 eprintln!("the master key is not in the copy: keep {} as well, in another place", key.display());
                 Ok(())
             }
             Self::Verify => {
-                let findings = store::verify(&LedgerReader::open(&options).await?).await?;
+                let findings = store::verify(&LedgerReader::open(&options).await.map_err(not_opened)?).await?;
                 for finding in &findings {
                     output::line(&finding.0)?;
                 }
                 if findings.is_empty() { output::line("the ledger is sound") } else { Err(Failure::reported()) }
             }
             Self::Rebuild => {
-                let differences = store::rebuild(&options).await?;
+                let differences = store::rebuild(&options).await.map_err(not_opened)?;
                 for difference in &differences {
                     output::line(&format!("{}: held {}, derived {}", difference.what, difference.held, difference.derived))?;
                 }
                 if differences.is_empty() { output::line("nothing differed") } else { Err(Failure::reported()) }
             }
             Self::Prune { before, dry_run } => {
-                let pruned = store::prune(&options, before, dry_run).await?;
+                let pruned = store::prune(&options, before, dry_run).await.map_err(not_opened)?;
                 output::line(&format!("{pruned} bodies {}", if dry_run { "would be removed" } else { "removed" }))
             }
         }

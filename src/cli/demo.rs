@@ -18,6 +18,7 @@ use super::{
     output,
     replay::{Posted, Poster, dev_authorization},
     scenario::{Post, scenario},
+    serve::asked_to_end,
 };
 use crate::{
     app::{App, Surroundings, source_names},
@@ -59,10 +60,11 @@ impl Demo {
         let stop = CancellationToken::new();
         let serving = tokio::spawn(app.run_until(stop.clone().cancelled_owned()));
 
+        let asked_to_end = asked_to_end()?;
         let told = tell(&issuer, public, private).await;
         if told.is_ok() && !self.once {
             output::text(&next_steps(public, private, &key))?;
-            tokio::signal::ctrl_c().await?;
+            asked_to_end.await;
         }
         stop.cancel();
         serving.await??;

@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use crate::store::OpenError;
+
 /// A command that did not do what it was asked to.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -41,6 +43,14 @@ impl Failure {
 
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
+    }
+}
+
+/// A ledger that could not be opened: one that is not there was named wrongly (exit 2), anything else is a failure.
+pub(super) fn not_opened(error: OpenError) -> Failure {
+    match error {
+        missing @ OpenError::Missing { .. } => Failure::usage(missing),
+        other => other.into(),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     token,
 };
 use crate::{
+    auth::DevIssuer,
     config::Config,
     domain::{clock::Clock, delivery::Correlation, text::tame},
     net::{HttpClient, Method, Request, Secret},
@@ -39,7 +40,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "URL")]
     to: Option<Url>,
     /// The token to send.
-    #[arg(long, conflicts_with = "sign", env = "CALLBACK_LEDGER_REPLAY_TOKEN", hide_env_values = true)]
+    #[arg(long, conflicts_with = "sign")]
     token: Option<String>,
     /// The development issuer's private key (PEM) to sign tokens with; `dev.issuer_key` unless told.
     #[arg(long, value_name = "KEY")]
@@ -70,6 +71,9 @@ impl Replay {
         if let Some(seed) = self.shuffle {
             fastrand::Rng::with_seed(seed).shuffle(&mut posts);
         }
+        if posts.is_empty() {
+            return Err(Failure::usage(anyhow::anyhow!("there is nothing to post in what was named")));
+        }
         let output = Output::or_default(self.output);
         if self.dry_run {
             let report: Vec<_> = posts.iter().map(|post| describe(post, &config)).collect();
@@ -88,7 +92,9 @@ impl Replay {
         if let Some(token) = &self.token {
             return Ok(Secret::new(format!("Bearer {token}")));
         }
-        let issuer = token::issuer(self.sign.clone(), config)?.ok_or_else(|| {
+        // Loaded, never made: a token of a key that nobody believes would only be refused.
+        let path = self.sign.as_ref().or(config.dev.issuer_key.as_ref());
+        let issuer = path.map(|path| DevIssuer::load(path)).transpose().map_err(Failure::usage)?.ok_or_else(|| {
             Failure::usage(anyhow::anyhow!("say who calls: --token TOKEN, --sign KEY, or dev.issuer_key in the configuration"))
         })?;
         dev_authorization(&issuer, &token::audience(config, Some(url.path())))
@@ -120,7 +126,7 @@ impl Replay {
 }
 
 /// An `Authorization` value of the development issuer.
-pub(super) fn dev_authorization(issuer: &crate::auth::DevIssuer, audience: &str) -> Result<Secret, Failure> {
+pub(super) fn dev_authorization(issuer: &DevIssuer, audience: &str) -> Result<Secret, Failure> {
     let mut claims = Map::new();
     claims.insert("aud".to_owned(), audience.into());
     claims.insert("tid".to_owned(), token::DEV_TENANT.into());

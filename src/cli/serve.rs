@@ -47,18 +47,23 @@ impl Serve {
             tracing::warn!("DEVELOPMENT MODE: tokens of the development issuer are believed, and no others");
         }
         let app = App::build(&config, surroundings).await?;
+        let asked_to_end = asked_to_end()?;
         output::line(&listening(&app)?)?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        app.run_until(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-        .await?;
+        app.run_until(asked_to_end).await?;
         Ok(())
     }
+}
+
+/// Resolves at the first SIGTERM or SIGINT from now on.
+pub(super) fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// The first line of stdout: where both listeners are.

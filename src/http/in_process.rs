@@ -1,4 +1,7 @@
 //! The private API without a socket: how a command reads a ledger that nobody serves, through the same code.
+//!
+//! actix calls the module that it is built on `test`; its helpers panic only if a service answers with an error instead of
+//! a response, and ours answer every problem themselves.
 
 use actix_web::{App, test};
 

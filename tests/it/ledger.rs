@@ -279,7 +279,7 @@ impl SmallDisk {
         let folder = tempfile::tempdir().unwrap();
         let mounted = mount(&["-t", "tmpfs", "-o", "size=2m", "tmpfs"], folder.path());
         if !mounted {
-            println!("skipped: a tmpfs cannot be mounted here");
+            eprintln!("skipped: a tmpfs cannot be mounted here");
         }
         mounted.then_some(Self(folder))
     }
@@ -352,7 +352,7 @@ async fn a_disk_that_turns_read_only_and_back_is_survived_without_a_restart() {
         assert!(!ledger.is_writable());
         assert!(mount(&["-o", "remount,rw"], disk.0.path()));
     } else {
-        println!("skipped: the file system cannot be remounted read-only here");
+        eprintln!("skipped: the file system cannot be remounted read-only here");
     }
     until_writable(&ledger).await;
     post(3).await.unwrap();

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod api;
+mod cli;
 mod config;
 mod fixtures;
 mod ingest;
 mod key_store;
+mod kill;
 mod law;
 mod layering;
 mod ledger;

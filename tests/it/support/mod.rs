@@ -2,5 +2,6 @@
 
 pub mod app;
 pub mod attacks;
+pub mod child;
 pub mod fake_issuer;
 pub mod ledger;

@@ -1,0 +1,95 @@
+//! The built binary as a child process that never outlives its test.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use callback_ledger::{auth::DevIssuer, config::DEV_AUDIENCE, domain::clock::Clock};
+use serde_json::{Map, Value};
+
+/// The binary, with nothing of this machine's configuration around it.
+pub fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callback-ledger"));
+    command.current_dir(folder).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    binary(folder).args(arguments).output().unwrap()
+}
+
+/// `serve --dev` on free ports, with its ledger and its issuer's key in `folder`.
+pub struct Served {
+    child: Child,
+    pub public: String,
+    pub private: String,
+}
+
+pub fn issuer_key(folder: &Path) -> PathBuf {
+    folder.join("dev-issuer.pem")
+}
+
+/// The configuration of [`Served`], also for commands that read its ledger directly.
+pub fn configuration(folder: &Path) -> PathBuf {
+    let file = folder.join("test.toml");
+    let toml = format!(
+        "[public]\nbind = \"127.0.0.1:0\"\n[private]\nbind = \"127.0.0.1:0\"\n[ledger]\nurl = \"sqlite://{}\"\n[dev]\nissuer_key = \"{}\"\n",
+        folder.join("test.db").display(),
+        issuer_key(folder).display()
+    );
+    std::fs::write(&file, toml).unwrap();
+    file
+}
+
+impl Served {
+    /// Starts, and returns once it listens.
+    pub fn start(folder: &Path) -> Self {
+        let file = configuration(folder);
+        let mut child = binary(folder)
+            .args(["serve", "--dev", "--config"])
+            .arg(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addresses: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no addresses on stdout: {line:?}"));
+        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        Self { child, public: address("public"), private: address("private") }
+    }
+
+    pub fn sigkill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end in good order, and says how it did and how long it took.
+    pub fn sigterm(mut self) -> (Option<i32>, Duration) {
+        let asked = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        (status.code(), asked.elapsed())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _dead = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A token of the issuer that `serve --dev` believes.
+pub fn token(folder: &Path) -> String {
+    let issuer = DevIssuer::load_or_create(&issuer_key(folder)).unwrap();
+    let mut claims = Map::new();
+    claims.insert("aud".to_owned(), DEV_AUDIENCE.into());
+    claims.insert("tid".to_owned(), "11111111-1111-1111-1111-111111111111".into());
+    issuer.mint(claims, Clock::system().now()).unwrap()
+}
