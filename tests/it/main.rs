@@ -11,5 +11,6 @@ mod kill;
 mod law;
 mod layering;
 mod ledger;
+mod questions;
 mod support;
 mod trust;
