@@ -14,7 +14,7 @@ use super::{
     ask::Asked,
     configuration::Source,
     failure::Failure,
-    lists::HISTORY_COLUMNS,
+    operations::HISTORY_COLUMNS,
     output,
     replay::{Posted, Poster, dev_authorization},
     scenario::{Post, scenario},

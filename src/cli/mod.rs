@@ -4,6 +4,7 @@
 //! 4 timed out. To add a command: its file here, its variant in `Command`, its line in `dispatch`.
 
 mod ask;
+mod calls;
 mod completions;
 mod configuration;
 mod db;
@@ -11,7 +12,10 @@ mod demo;
 mod doctor;
 mod failure;
 mod lists;
+mod notifications;
+mod operations;
 mod output;
+mod rejections;
 mod replay;
 mod scenario;
 mod serve;
@@ -46,16 +50,16 @@ enum Command {
     Token(token::Token),
     /// Ask for operations.
     #[command(subcommand)]
-    Operations(lists::Operations),
+    Operations(operations::Operations),
     /// Ask for calls.
     #[command(subcommand)]
-    Calls(lists::Calls),
+    Calls(calls::Calls),
     /// Ask for notifications.
     #[command(subcommand)]
-    Notifications(lists::Notifications),
+    Notifications(notifications::Notifications),
     /// Ask who was not let in.
     #[command(subcommand)]
-    Rejections(lists::Rejections),
+    Rejections(rejections::Rejections),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(configuration::Configuration),
