@@ -29,7 +29,7 @@ pub(super) struct Whom {
     url: Option<Url>,
     /// A token of the private API.
     #[arg(long, env = "CALLBACK_LEDGER_TOKEN", hide_env_values = true, value_name = "TOKEN", global = true)]
-    api_token: Option<String>,
+    api_token: Option<Secret>,
 }
 
 /// Somebody who answers.
@@ -49,7 +49,7 @@ pub(super) struct Answer {
 impl Whom {
     pub(super) async fn find(self, source: &Source) -> Result<Asked, Failure> {
         if let Some(base) = self.url {
-            let token = self.api_token.map(|token| Secret::new(format!("Bearer {token}")));
+            let token = self.api_token.map(|token| Secret::new(format!("Bearer {}", token.expose())));
             return Ok(Asked::Service { client: HttpClient::new()?, base, token });
         }
         let config = source.load()?;

@@ -41,7 +41,7 @@ pub(super) struct Replay {
     to: Option<Url>,
     /// The token to send.
     #[arg(long, conflicts_with = "sign")]
-    token: Option<String>,
+    token: Option<Secret>,
     /// The development issuer's private key (PEM) to sign tokens with; `dev.issuer_key` unless told.
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
@@ -90,7 +90,7 @@ impl Replay {
 
     fn authorization(&self, config: &Config, url: &Url) -> Result<Secret, Failure> {
         if let Some(token) = &self.token {
-            return Ok(Secret::new(format!("Bearer {token}")));
+            return Ok(Secret::new(format!("Bearer {}", token.expose())));
         }
         // Loaded, never made: a token of a key that nobody believes would only be refused.
         let path = self.sign.as_ref().or(config.dev.issuer_key.as_ref());

@@ -8,7 +8,7 @@ use super::{
     kind::{JOINING, Kind, Shape},
     operation, people,
     resource::{Part, Resource},
-    wire::{Envelope, Fields, Item},
+    wire::{self, Envelope, Fields, Item},
 };
 use crate::{
     domain::{
@@ -23,7 +23,7 @@ use crate::{
 /// Reads a body that came from an authenticated caller.
 pub(super) fn read(inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
     let message_id = inbound.correlation.message_id.as_deref();
-    match Envelope::parse(inbound.body)? {
+    match Envelope::parse(&wire::text(inbound.body))? {
         Envelope::Notifications(items) => {
             let notifications: Vec<Notification> = items.iter().map(|item| notification(item, message_id)).collect();
             let reply = reply(&notifications, inbound.answers);

@@ -272,6 +272,14 @@ fn what_is_not_the_envelope_is_unreadable_and_its_text_is_not_quoted() {
     assert!(read("\u{feff}{\"value\":[]}".as_bytes()).is_ok());
 }
 
+#[test]
+fn a_name_that_is_not_utf8_costs_the_name_and_no_fact() {
+    let body = b"{\"value\":[{\"changeType\":\"updated\",\"resource\":\"/app/calls/c\",\"resourceData\":{\"callState\":\"established\",\"subject\":\"M\xfcller\"}}]}";
+    let reading = read(body).unwrap();
+    assert!(reading.notifications[0].recognized);
+    assert!(matches!(&reading.notifications[0].facts.fact, Fact::Call(fact) if fact.state == Some(CallState::Established)));
+}
+
 fn identity(change: &str, resource: &str, message_id: Option<&str>) -> Identity {
     let body = json!({ "value": [{ "changeType": change, "resource": resource, "resourceData": { "status": "running" } }] });
     read_with(body.to_string().as_bytes(), message_id, &Answers::default()).unwrap().notifications[0].identity
