@@ -23,7 +23,7 @@ pub fn init(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
     let started = match log.format {
         LogFormat::Text => registry.with(lines.with_ansi(terminal && wants_colour())).try_init(),
         LogFormat::Auto if terminal => registry.with(lines.with_ansi(wants_colour())).try_init(),
-        LogFormat::Json | LogFormat::Auto => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Json | LogFormat::Auto => registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
     };
     // The only error is that a log runs already.
     drop(started);
