@@ -11,9 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::{Connection, Executor};
 
-use crate::support::ledger::{
-    ALL, BOT, Caller, TestLedger, count, delivery, dispositions, envelope, execute, item, only_id, open_error, operation,
-    operations_of, options,
+use crate::support::{
+    app::TestApp,
+    ledger::{
+        ALL, BOT, Caller, TestLedger, behind, count, delivery, dispositions, envelope, execute, item, only_id, open_error,
+        operation, operations_of, options,
+    },
 };
 
 const CALL: &str = "0f9f2c54-6a8e-4d83-9d39-6f2d5a4e7001";
@@ -271,6 +274,24 @@ async fn a_backup_made_under_load_holds_everything_acknowledged_before_it_began(
     assert_eq!(verify(restored.reader()).await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn callers_and_operators_are_told_that_the_ledger_cannot_be_written_and_that_it_can_again() {
+    let app = TestApp::start().await;
+    let mut other = behind(&app.ledger()).await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let answered = app.post(operation(CALL, OPERATION, "completed").to_string()).await;
+    assert_eq!((answered.status.as_u16(), &answered.json()["code"]), (503, &json!("ledger_unavailable")));
+    assert!(answered.headers.contains_key("retry-after"));
+    let ready = app.get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), &ready.json()["ledger"]), (503, &json!(false)));
+    other.execute("ROLLBACK").await.unwrap();
+    other.close().await.unwrap();
+
+    app.until_ready().await;
+    assert_eq!(app.list("/v1/notifications").await.len(), 0, "what was refused was not kept");
+    assert_eq!(app.post(operation(CALL, OPERATION, "completed").to_string()).await.status.as_u16(), 202);
+}
+
 /// A file system of its own, small enough to fill; unmounted at the end.
 struct SmallDisk(tempfile::TempDir);
 
@@ -342,7 +363,7 @@ async fn a_disk_that_turns_read_only_and_back_is_survived_without_a_restart() {
     post(0).await.unwrap();
     // Files that are open for writing keep a file system busy; a bind mount over it is read-only for new ones alone. So the
     // ledger is made to open its files anew: by a lock that costs it its connection.
-    let mut lock = crate::support::ledger::behind(&disk.0.path().join("small.db")).await;
+    let mut lock = behind(&disk.0.path().join("small.db")).await;
     lock.execute("BEGIN IMMEDIATE").await.unwrap();
     assert!(post(1).await.is_err());
     lock.execute("ROLLBACK").await.unwrap();
