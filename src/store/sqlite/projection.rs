@@ -47,7 +47,7 @@ pub(super) async fn held_facts(
 ) -> Result<Vec<(i64, String, HeldFact)>, StoreError> {
     let rows: Vec<(i64, String, i64, i64, bool, String)> = sqlx::query_as(
         "SELECT notification.call_id, subject, notification.id, received_at, disposition = 'late', facts
-         FROM json_each(?1) AS asked
+         FROM jsonb_each(?1) AS asked
          CROSS JOIN notification
              ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1
          WHERE disposition <> 'quarantined'",
@@ -83,7 +83,7 @@ pub(super) async fn save_operations(
     gone: &[i64],
 ) -> Result<(), StoreError> {
     if !gone.is_empty() {
-        sqlx::query("DELETE FROM operation WHERE id IN (SELECT value FROM json_each(?1))")
+        sqlx::query("DELETE FROM operation WHERE id IN (SELECT value FROM jsonb_each(?1))")
             .bind(json(gone)?)
             .execute(&mut *connection)
             .await?;
@@ -100,7 +100,7 @@ pub(super) async fn save_operations(
                 value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
                 value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
                 value ->> 12
-         FROM json_each(?1)
+         FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
              call_id = excluded.call_id, subject = excluded.subject,
@@ -165,7 +165,7 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
              (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story)
          SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
                 value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5
-         FROM json_each(?1)
+         FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
              state = excluded.state, chain_id = excluded.chain_id, story = excluded.story",

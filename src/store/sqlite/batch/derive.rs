@@ -152,7 +152,7 @@ pub(super) async fn insert_changes(
     sqlx::query(
         "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state)
          SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-         FROM json_each(?1)",
+         FROM jsonb_each(?1)",
     )
     .bind(json(&rows)?)
     .bind(at)

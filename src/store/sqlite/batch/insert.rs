@@ -20,7 +20,7 @@ pub(super) async fn insert_deliveries(
          SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
                 value ->> 'tenant_id', value -> 'correlation',
                 value ->> 'sealed_for', unhex(value ->> 'data_key'), substr(?2, value ->> 'body_at', value ->> 'body_length')
-         FROM json_each(?1)",
+         FROM jsonb_each(?1)",
     )
     .bind(json(deliveries)?)
     .bind(bodies)
@@ -49,7 +49,7 @@ pub(super) async fn insert_notifications(
              (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
                 value ->> 6, value -> 7, unhex(value ->> 8)
-         FROM json_each(?1)
+         FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (call_id, subject, identity) DO NOTHING",
     )
@@ -65,7 +65,7 @@ pub(super) async fn insert_notifications(
 
 async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<'_>]) -> Result<BTreeSet<i64>, StoreError> {
     let ids: Vec<i64> = planned.iter().map(|row| row.id).collect();
-    let new: Vec<i64> = sqlx::query_scalar("SELECT id FROM notification WHERE id IN (SELECT value FROM json_each(?1))")
+    let new: Vec<i64> = sqlx::query_scalar("SELECT id FROM notification WHERE id IN (SELECT value FROM jsonb_each(?1))")
         .bind(json(&ids)?)
         .fetch_all(&mut *connection)
         .await?;
@@ -82,7 +82,7 @@ async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<
          FROM (
              SELECT value ->> 0 AS call_id, value ->> 1 AS subject, unhex(value ->> 2) AS identity,
                     count(*) AS count, max(value ->> 3) AS last
-             FROM json_each(?1)
+             FROM jsonb_each(?1)
              GROUP BY 1, 2, 3
          ) AS repeats
          WHERE notification.call_id = repeats.call_id
@@ -95,7 +95,7 @@ async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<
 
     let kept: BTreeSet<i64> = planned.iter().filter(|row| new.contains(&row.id)).map(|row| row.delivery).collect();
     let empty: BTreeSet<i64> = repeats.iter().map(|row| row.delivery).filter(|delivery| !kept.contains(delivery)).collect();
-    sqlx::query("DELETE FROM delivery WHERE id IN (SELECT value FROM json_each(?1))")
+    sqlx::query("DELETE FROM delivery WHERE id IN (SELECT value FROM jsonb_each(?1))")
         .bind(json(&empty)?)
         .execute(connection)
         .await?;
