@@ -123,13 +123,20 @@ fn every_fixture_is_read_as_it_expects() {
 #[test]
 fn every_sample_that_was_collected_can_be_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/samples/graph");
-    for sample in fs::read_dir(root).into_iter().flatten() {
+    let Ok(samples) = fs::read_dir(root) else {
+        eprintln!("skipped: there are no collected samples beside this clone");
+        return;
+    };
+    let mut seen = 0;
+    for sample in samples {
         let sample = sample.unwrap().path();
         if sample.extension().is_some_and(|extension| extension == "json") {
             let reading = read(&fs::read(&sample).unwrap()).unwrap();
             assert!(reading.notifications.iter().all(|notification| notification.recognized), "{}", sample.display());
+            seen += 1;
         }
     }
+    assert!(seen > 0, "a folder of samples without any");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! - [`batch`]: one transaction, from deliveries to projections
 //! - [`projection`]: how operations and calls are saved
 //! - [`read`]: every query of the API
-//! - [`upkeep`]: verify, rebuild, backup
+//! - [`upkeep`]: verify, rebuild, backup, prune
 
 mod batch;
 mod projection;
