@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -17,11 +18,12 @@ use tracing_actix_web::TracingLogger;
 
 use crate::{
     auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
-    config::{Config, ParticipantJoining, Receiver as ReceiverConfig},
+    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
     domain::{
         clock::Clock,
+        ids::PlatformId,
         operation::Deadlines,
-        trust::{KeyOrigin, TrustEntry, TrustPolicy},
+        trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
     http::{
         api::{self, Api, Guard, PrivateToken, Service},
@@ -30,7 +32,7 @@ use crate::{
         trace::RequestSpan,
     },
     net::{HttpClient, Secret},
-    receive::Receiver,
+    receive::{Greetings, Receiver},
     source::{Answers, JoinAnswer, NotificationSource, SOURCES, source},
     store::{self, Ledger, OpenError},
 };
@@ -102,6 +104,7 @@ pub fn ledger_options(config: &Config, surroundings: &Surroundings, metrics: &Me
         path: config.ledger.url.path().to_owned(),
         master_key: surroundings.master_key.clone(),
         clock: surroundings.clock.clone(),
+        disconnect_grace: Duration::from_secs(u64::from(config.lifecycle.disconnect_grace_seconds.get())),
         deadlines: Deadlines { default: deadlines.default, by_kind: deadlines.by_kind.clone() },
         observer: Arc::new(move |committed| metrics.committed(committed)),
     }
@@ -125,8 +128,13 @@ impl App {
         let tokens = config.private.tokens.iter();
         let guard = Guard {
             tokens: tokens
-                .map(|token| PrivateToken { name: token.name.clone(), sha256: token.sha256.as_bytes().to_vec() })
+                .map(|token| PrivateToken {
+                    name: token.name.clone(),
+                    sha256: token.sha256.as_bytes().to_vec(),
+                    secrets: token.scopes.contains(&Scope::Secrets),
+                })
                 .collect(),
+            open_secrets: surroundings.dev_issuer.is_some(),
         };
         let service = Service { ledger: ledger.clone(), receivers, keys, metrics };
         let api = Api {
@@ -215,6 +223,7 @@ fn build_receiver(
     let mut policy = trust_policy(receiver, source);
     if let Some(issuer) = &surroundings.dev_issuer {
         policy.entries = vec![issuer.trust_entry()];
+        policy.publishers.clone_from(&receiver.publishers);
     }
     let clock = surroundings.clock.clone();
     let authenticator = Authenticator::new(&receiver.path, &policy, keys, clock.clone())?;
@@ -222,13 +231,17 @@ fn build_receiver(
         path: receiver.path.clone(),
         source,
         authenticator,
+        greetings: Greetings {
+            allowed_origins: receiver.allowed_origins.clone(),
+            allowed_rate: receiver.allowed_rate.map(NonZeroU32::get),
+        },
         answers: Answers {
             participant_joining: match receiver.participant_joining {
                 ParticipantJoining::Accept => JoinAnswer::Accept,
                 ParticipantJoining::Reject(reason) => JoinAnswer::Reject(reason.as_str().to_owned()),
             },
         },
-        max_body_bytes: config.public.max_body_bytes,
+        max_body_bytes: receiver.max_body_bytes.or(source.max_body_bytes()).unwrap_or(config.public.max_body_bytes),
         ledger: ledger.clone(),
         clock,
     })
@@ -238,17 +251,22 @@ fn build_receiver(
 fn trust_policy(receiver: &ReceiverConfig, source: &dyn NotificationSource) -> TrustPolicy {
     let defaults = source.trust_defaults();
     let entries = if receiver.trust.is_empty() {
-        let issuers = if receiver.issuers.is_empty() {
-            defaults.issuers.iter().map(|issuer| (*issuer).to_owned()).collect()
-        } else {
-            receiver.issuers.clone()
+        // issuers that depend on no tenant are the same for any
+        let tenants = if defaults.are_by_tenant() { receiver.tenants.clone() } else { vec![String::new()] };
+        let entry = |tenant: &String| {
+            let tenant = PlatformId::parse(tenant).map(|id| id.to_string()).unwrap_or_default(); // as issuers spell it
+            let (issuers, metadata) = defaults.of_tenant(&tenant);
+            let metadata = metadata.iter().filter_map(|url| url.parse().ok()).collect();
+            TrustEntry {
+                issuers: if receiver.issuers.is_empty() { issuers } else { receiver.issuers.clone() },
+                keys: KeyOrigin::Metadata(if receiver.metadata.is_empty() { metadata } else { receiver.metadata.clone() }),
+            }
         };
-        let metadata = if receiver.metadata.is_empty() {
-            defaults.metadata.iter().filter_map(|url| url.parse().ok()).collect()
+        if receiver.issuers.is_empty() || receiver.metadata.is_empty() {
+            tenants.iter().map(entry).collect()
         } else {
-            receiver.metadata.clone()
-        };
-        vec![TrustEntry { issuers, keys: KeyOrigin::Metadata(metadata) }]
+            vec![entry(&String::new())]
+        }
     } else {
         let entry = |trust: &crate::config::Trust| TrustEntry {
             issuers: trust.issuers.clone(),
@@ -260,6 +278,12 @@ fn trust_policy(receiver: &ReceiverConfig, source: &dyn NotificationSource) -> T
         audiences: receiver.audience.clone(),
         tenant_required: defaults.tenant_required,
         tenants: receiver.tenants.clone(),
+        publishers: if receiver.publishers.is_empty() {
+            defaults.publishers.iter().map(|publisher| (*publisher).to_owned()).collect()
+        } else {
+            receiver.publishers.clone()
+        },
+        secret: receiver.secret.as_ref().map(|secret| SharedSecret::new(secret.expose())),
         entries,
     }
 }
@@ -289,8 +313,17 @@ fn serve_private(listener: TcpListener, guard: Guard, api: Api) -> io::Result<Se
     Ok(server.listen(listener)?.run())
 }
 
-/// The names of the sources that a receiver can have.
+/// The sources that a receiver can have, as the configuration needs to know them.
 #[must_use]
-pub fn source_names() -> Vec<&'static str> {
-    SOURCES.iter().map(|source| source.name()).collect()
+pub fn known_sources() -> Vec<KnownSource> {
+    let known = |source: &&dyn NotificationSource| {
+        let defaults = source.trust_defaults();
+        KnownSource {
+            name: source.name(),
+            usual_path: source.usual_path(),
+            secret_suffices: defaults.secret_suffices,
+            issuers_by_tenant: defaults.are_by_tenant(),
+        }
+    };
+    SOURCES.iter().map(known).collect()
 }

@@ -12,6 +12,7 @@ mod values;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +23,7 @@ use url::Url;
 use self::layers::Origins;
 pub use self::{
     error::{ConfigError, Place},
-    values::{LedgerUrl, TokenHash},
+    values::{LedgerUrl, SharedSecret, TokenHash},
 };
 
 /// The documented defaults.
@@ -123,7 +124,8 @@ pub struct Receiver {
     pub path: String,
     /// The name of the source that reads its bodies.
     pub source: String,
-    /// The values of `aud` that are meant for us.
+    /// The values of `aud` that are meant for us; empty: no token is demanded, but the secret.
+    #[serde(default)]
     pub audience: Vec<String>,
     /// The tenants that may call; empty: any.
     #[serde(default)]
@@ -134,6 +136,21 @@ pub struct Receiver {
     /// Where the keys come from instead of the source's metadata documents; empty: the source's.
     #[serde(default, with = "values::metadata")]
     pub metadata: Vec<Url>,
+    /// What the query must bring besides: `?secret=…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SharedSecret>,
+    /// The applications (`azp`, `appid`) that may call instead of the source's own; empty: the source's.
+    #[serde(default)]
+    pub publishers: Vec<String>,
+    /// The origins that may ask to send, where senders ask.
+    #[serde(default = "event_grid")]
+    pub allowed_origins: Vec<String>,
+    /// The requests a minute that they are then allowed; as many as they like unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_rate: Option<NonZeroU32>,
+    /// The largest body that is read, in bytes; the source's own limit or else that of `[public]` unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<usize>,
     /// The answer to a participant who wants to join a call that is recorded by policy.
     #[serde(default)]
     pub participant_joining: ParticipantJoining,
@@ -192,6 +209,8 @@ impl RejectReason {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lifecycle {
+    /// How long after the end of its call word may still come of how an operation ended; then it counts as failed.
+    pub disconnect_grace_seconds: NonZeroU32,
     /// How long an operation may stay open before it is overdue.
     pub deadline_seconds: Deadlines,
 }
@@ -252,24 +271,29 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks what a service needs besides: receivers, of `sources` that exist.
+    /// Checks what a service needs besides: receivers, of `sources` that exist, each with what its source cannot do without.
     ///
     /// # Errors
     /// [`ConfigError`], which names the key or says how to add a receiver.
-    pub fn for_service(self, sources: &[&str]) -> Result<Self, ConfigError> {
-        self.check()?;
+    pub fn for_service(self, sources: &[KnownSource]) -> Result<Self, ConfigError> {
         self.check_sources(sources)?;
+        self.check_issuers(sources)?;
+        self.for_either()
+    }
+
+    fn for_either(self) -> Result<Self, ConfigError> {
+        self.check()?;
         if self.receivers.is_empty() {
             return Err(ConfigError::NoReceiver);
         }
         Ok(self)
     }
 
-    /// The same for development mode: both listeners on loopback, and a receiver at `/api/calls` if there is none.
+    /// The same for development mode: both listeners on loopback, and a receiver for each source if there is none.
     ///
     /// # Errors
     /// [`ConfigError`], also if a listener was configured to another address than loopback.
-    pub fn for_development(mut self, sources: &[&str]) -> Result<Self, ConfigError> {
+    pub fn for_development(mut self, sources: &[KnownSource]) -> Result<Self, ConfigError> {
         if !self.origins.contains("public.bind") {
             self.public.bind.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
         }
@@ -279,9 +303,10 @@ impl Config {
             }
         }
         if self.receivers.is_empty() {
-            self.receivers.push(Receiver::for_development());
+            self.receivers = sources.iter().map(Receiver::for_development).collect();
         }
-        self.for_service(sources)
+        self.check_sources(sources)?;
+        self.for_either() // whose issuers are not asked for: there is one, of our own
     }
 
     /// The effective configuration as TOML, without what is secret.
@@ -295,18 +320,41 @@ impl Config {
 
 impl Receiver {
     /// The one that development mode makes up.
-    fn for_development() -> Self {
+    fn for_development(source: &KnownSource) -> Self {
         Self {
-            path: "/api/calls".to_owned(),
-            source: "graph".to_owned(),
+            path: source.usual_path.to_owned(),
+            source: source.name.to_owned(),
             audience: vec![DEV_AUDIENCE.to_owned()],
             tenants: Vec::new(),
             issuers: Vec::new(),
             metadata: Vec::new(),
+            secret: None,
+            publishers: Vec::new(),
+            allowed_origins: event_grid(),
+            allowed_rate: None,
+            max_body_bytes: None,
             participant_joining: ParticipantJoining::Accept,
             trust: Vec::new(),
         }
     }
+}
+
+/// What the configuration must know of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSource {
+    /// Its name.
+    pub name: &'static str,
+    /// Where development mode receives it.
+    pub usual_path: &'static str,
+    /// Whether its receivers may do without tokens if they have a secret.
+    pub secret_suffices: bool,
+    /// Whether its issuers depend on the tenant, so that a receiver must name tenants or issuers.
+    pub issuers_by_tenant: bool,
+}
+
+/// What Event Grid calls itself when it asks.
+fn event_grid() -> Vec<String> {
+    vec!["eventgrid.azure.net".to_owned()]
 }
 
 /// Whether only this machine can reach it; an IPv4 address in IPv6 clothing counts as what it is.

@@ -53,6 +53,9 @@ pub enum SetupError {
         /// The address.
         url: Url,
     },
+    /// Neither a token nor a secret is demanded.
+    #[error("neither an audience nor a secret: anybody would be believed")]
+    Unlocked,
     /// Given keys that are none.
     #[error("the given keys cannot be used")]
     GivenKeys(#[source] KeysError),
@@ -68,22 +71,29 @@ impl Authenticator {
     /// The door of the receiver with this path. It fetches nothing by itself: see [`KeyStore::keep_fresh`].
     ///
     /// # Errors
-    /// When the policy names metadata that may not be asked, or gives keys that are none.
+    /// When the policy names metadata that may not be asked, gives keys that are none, or demands nothing.
     pub fn new(receiver: &str, policy: &TrustPolicy, store: &KeyStore, clock: Clock) -> Result<Self, SetupError> {
         use_one_provider();
-        let entries = entries(&policy.entries, store)?;
+        let entries = match (policy.audiences.is_empty(), &policy.secret) {
+            (true, None) => return Err(SetupError::Unlocked),
+            (true, Some(_)) => Vec::new(),
+            (false, _) => entries(&policy.entries, store)?,
+        };
         Ok(Self { receiver: receiver.to_owned(), demands: Demands::of(policy), entries, clock, store: store.clone() })
     }
 
-    /// Believes a caller, given the values of all its `Authorization` headers. Waits for keys at most as long as
-    /// the settings say.
+    /// Believes a caller, given the values of all its `Authorization` headers and the secret in its query. Waits for keys at
+    /// most as long as the settings say.
     ///
     /// # Errors
     /// Why not.
-    pub async fn admit(&self, authorization: &[&[u8]]) -> Result<Admission, Refusal> {
+    pub async fn admit(&self, authorization: &[&[u8]], secret: Option<&str>) -> Result<Admission, Refusal> {
+        if !self.demands.token() {
+            return self.admit_by_secret(secret).map_err(unread);
+        }
         let text = bearer(authorization).map_err(unread)?;
         let token = UnverifiedToken::parse(text).map_err(unread)?;
-        self.decide(&token).await.map_err(|refused| match refused {
+        self.decide(&token, secret).await.map_err(|refused| match refused {
             Refused::For(reason) => Refusal::Rejected(Rejected {
                 reason,
                 unverified_key_id: token.key_id().map(tame),
@@ -93,16 +103,31 @@ impl Authenticator {
         })
     }
 
+    /// Whether a caller that shows no token, because it is not to send anything yet, knows the secret, if there is one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_secret(&self, secret: Option<&str>) -> Result<(), RejectionReason> {
+        self.demands.check_secret(secret)
+    }
+
+    /// Whoever knows the secret is believed as the one whom this receiver's path was given to.
+    fn admit_by_secret(&self, secret: Option<&str>) -> Result<Admission, RejectionReason> {
+        self.demands.check_secret(secret)?;
+        let (receiver, audience) = (self.receiver.clone(), self.receiver.clone());
+        Ok(Admission { receiver, audience, issuer: String::new(), tenant: None, key_id: String::new() })
+    }
+
     /// Whether every key set that it believes is loaded and may be believed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.entries.iter().flat_map(|entry| entry.keys.sources()).all(|source| source.usable().is_some())
     }
 
-    async fn decide(&self, token: &UnverifiedToken<'_>) -> Result<Admission, Refused> {
+    async fn decide(&self, token: &UnverifiedToken<'_>, secret: Option<&str>) -> Result<Admission, Refused> {
         let algorithm = algorithm_named(token.algorithm()).ok_or(RejectionReason::UnsupportedAlgorithm)?;
         let key_id = token.key_id().ok_or(RejectionReason::UnknownKey)?; // rule 3: required
-        let first = self.judge(token, key_id, algorithm);
+        let first = self.judge(token, key_id, algorithm, secret);
         let Err(reason) = first else { return Ok(first?) };
         let doubtful = self.doubtful(reason, token);
         if doubtful.is_empty() {
@@ -110,7 +135,7 @@ impl Authenticator {
         }
         tracing::debug!(receiver.path = self.receiver, key.id = tame(key_id), %reason, "asking for keys again");
         let known = join_all(doubtful.into_iter().map(KeySource::renew)).await;
-        match self.judge(token, key_id, algorithm) {
+        match self.judge(token, key_id, algorithm, secret) {
             Err(again) if !self.doubtful(again, token).is_empty() && known.contains(&Knowledge::Missing) => {
                 Err(Refused::Undecided)
             }
@@ -119,9 +144,15 @@ impl Authenticator {
     }
 
     /// Judges a token by the keys that we have now.
-    fn judge(&self, token: &UnverifiedToken<'_>, key_id: &str, algorithm: Algorithm) -> Result<Admission, RejectionReason> {
+    fn judge(
+        &self,
+        token: &UnverifiedToken<'_>,
+        key_id: &str,
+        algorithm: Algorithm,
+        secret: Option<&str>,
+    ) -> Result<Admission, RejectionReason> {
         let signer = self.signer(token, key_id, algorithm)?;
-        let believed = self.demands.check(&Claims(&token.claims), &signer.issuers, self.clock.now())?;
+        let believed = self.demands.check(&Claims(&token.claims), &signer.issuers, secret, self.clock.now())?;
         Ok(Admission {
             receiver: self.receiver.clone(),
             issuer: believed.issuer,
@@ -163,6 +194,8 @@ impl Authenticator {
             | RejectionReason::Expired
             | RejectionReason::NotYetValid
             | RejectionReason::MissingClaim
+            | RejectionReason::WrongPublisher
+            | RejectionReason::WrongSecret
             | RejectionReason::TenantNotAllowed
             | RejectionReason::TooLarge => Vec::new(),
         }

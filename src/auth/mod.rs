@@ -16,7 +16,10 @@
 //! 6  `aud` (string or array) contains one of the configured.
 //! 7  `exp` required, `nbf` and `iat` respected if present, skew 300 s.
 //! 8  `tid` required for Graph; the allow-list is optional, and who is not on it is forbidden.
-//! 9  Everything else in the token is ignored.
+//! 9  `azp` or `appid` one of the publishers, where the receiver names any.
+//! 10 The secret in the query, where the receiver has one: an extra lock; for some sources it may be the only one, and then
+//!    nothing of the above is asked for.
+//! 11 Everything else in the token is ignored.
 //! ```
 //!
 //! From the header to the proof: [`bearer`] finds the token, `token` takes it apart, [`Authenticator`] finds the

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::domain::{ids::PlatformId, rejection::RejectionReason, trust::TrustPolicy};
+use crate::domain::{
+    ids::PlatformId,
+    rejection::RejectionReason,
+    trust::{SharedSecret, TrustPolicy},
+};
 
 /// How far the platforms' clocks and ours may differ, in seconds.
 const SKEW_SECONDS: f64 = 300.0;
@@ -16,12 +20,14 @@ pub(super) struct Believed {
     pub tenant: Option<PlatformId>,
 }
 
-/// What a receiver demands of claims; rule 9: of all others, nothing.
+/// What a receiver demands of claims; rule 11: of all others, nothing.
 #[derive(Debug)]
 pub(super) struct Demands {
     audiences: Vec<String>,
     tenant_required: bool,
     tenants: Vec<PlatformId>,
+    publishers: Vec<PlatformId>,
+    secret: Option<SharedSecret>,
 }
 
 impl Demands {
@@ -29,15 +35,36 @@ impl Demands {
         Self {
             audiences: policy.audiences.clone(),
             tenant_required: policy.tenant_required || !policy.tenants.is_empty(),
-            tenants: policy.tenants.iter().filter_map(|tenant| PlatformId::parse(tenant)).collect(),
+            tenants: ids(&policy.tenants),
+            publishers: ids(&policy.publishers),
+            secret: policy.secret.clone(),
+        }
+    }
+
+    /// Whether a token is demanded.
+    pub const fn token(&self) -> bool {
+        !self.audiences.is_empty()
+    }
+
+    /// rule 10: the secret in the query, if one is demanded.
+    pub fn check_secret(&self, sent: Option<&str>) -> Result<(), RejectionReason> {
+        match &self.secret {
+            Some(secret) if !sent.is_some_and(|sent| secret.is(sent)) => Err(RejectionReason::WrongSecret),
+            _ => Ok(()),
         }
     }
 
     /// Believes a token's claims or says the first thing that is wrong, in the order of [`RejectionReason`]: an
     /// absent claim is looked for only after those that are there. A claim of the wrong type counts as absent.
     ///
-    /// `issuers` are those for which the key that signed speaks.
-    pub fn check(&self, claims: &Claims<'_>, issuers: &[&str], now: Timestamp) -> Result<Believed, RejectionReason> {
+    /// `issuers` are those for which the key that signed speaks, `secret` is what the query brought.
+    pub fn check(
+        &self,
+        claims: &Claims<'_>,
+        issuers: &[&str],
+        secret: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Believed, RejectionReason> {
         let issuer = claims.issuer(issuers)?;
         let audience = claims.audience(&self.audiences)?;
         claims.times(now)?;
@@ -48,11 +75,30 @@ impl Demands {
         if tenant.is_none() && self.tenant_required {
             return Err(RejectionReason::MissingClaim); // rule 8: required
         }
+        self.check_publisher(claims)?;
+        self.check_secret(secret)?;
         if !self.tenants.is_empty() && !tenant.as_ref().is_some_and(|tenant| self.tenants.contains(tenant)) {
             return Err(RejectionReason::TenantNotAllowed); // rule 8: the list
         }
         Ok(Believed { issuer, audience, tenant })
     }
+
+    /// rule 9: the application that asked for the token: `azp` in tokens of Entra's second version, `appid` in those of the first.
+    fn check_publisher(&self, claims: &Claims<'_>) -> Result<(), RejectionReason> {
+        if self.publishers.is_empty() {
+            return Ok(());
+        }
+        let publisher = ["azp", "appid"].into_iter().find_map(|name| claims.text(name)).and_then(PlatformId::parse);
+        match publisher {
+            None => Err(RejectionReason::MissingClaim),
+            Some(publisher) if self.publishers.contains(&publisher) => Ok(()),
+            Some(_) => Err(RejectionReason::WrongPublisher),
+        }
+    }
+}
+
+fn ids(texts: &[String]) -> Vec<PlatformId> {
+    texts.iter().filter_map(|text| PlatformId::parse(text)).collect()
 }
 
 /// The payload of a token.

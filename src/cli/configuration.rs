@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{failure::Failure, output};
 use crate::{
-    app::{Surroundings, source_names},
+    app::{Surroundings, known_sources},
     config::Config,
     net::Secret,
 };
@@ -60,7 +60,7 @@ impl Configuration {
         let config = source.load()?;
         match self {
             Self::Check => {
-                config.for_service(&source_names()).map_err(Failure::usage)?;
+                config.for_service(&known_sources()).map_err(Failure::usage)?;
                 output::line("the configuration is good")
             }
             Self::Show => output::text(&config.shown()?),

@@ -21,7 +21,7 @@ use super::{
     serve::asked_to_end,
 };
 use crate::{
-    app::{App, Surroundings, source_names},
+    app::{App, Surroundings, known_sources},
     auth::DevIssuer,
     config::{Config, DEV_AUDIENCE},
     domain::ids::PlatformId,
@@ -82,7 +82,7 @@ fn configuration(folder: &Path) -> Result<Config, Failure> {
         set("LEDGER__URL", format!("sqlite://{}", ledger.display())),
     ];
     let config = Config::load(None, env).map_err(Failure::usage)?;
-    config.for_development(&source_names()).map_err(Failure::usage)
+    config.for_development(&known_sources()).map_err(Failure::usage)
 }
 
 /// Posts every scenario and prints what the ledger made of it.

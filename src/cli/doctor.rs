@@ -11,7 +11,7 @@ use super::{
     output::{self, Column, Output},
 };
 use crate::{
-    app::{App, Surroundings, ledger_options, source_names},
+    app::{App, Surroundings, known_sources, ledger_options},
     config::Config,
     http::metrics::Metrics,
     store::{self, LedgerReader, OpenError, key_path},
@@ -63,7 +63,7 @@ fn notice(check: &str, detail: impl Into<String>) -> Value {
 }
 
 fn configured(config: &Config) -> Value {
-    let checked = config.clone().for_service(&source_names());
+    let checked = config.clone().for_service(&known_sources());
     finding("configuration", checked.map(|config| format!("{} receivers", config.receivers.len())).map_err(|e| e.to_string()))
 }
 

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     domain::{clock::Clock, delivery::Correlation, text::tame},
     net::{HttpClient, Method, Request, Secret},
-    source::{Answers, Inbound, source},
+    source::{Answers, Head, Inbound, source},
 };
 
 /// From how many posts on a terminal shows their progress.
@@ -207,7 +207,8 @@ fn describe(post: &Post, config: &Config) -> serde_json::Value {
         |name: &str| post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
     let correlation = Correlation { message_id: headers("x-microsoft-skype-message-id"), ..Correlation::default() };
     let answers = Answers::default();
-    let inbound = Inbound { body: &post.body, correlation: &correlation, answers: &answers };
+    let head = Head::default();
+    let inbound = Inbound { body: &post.body, head: &head, correlation: &correlation, answers: &answers };
     match source(name).map(|source| source.read(&inbound)) {
         Some(Ok(reading)) => {
             let kinds: Vec<&str> = reading.notifications.iter().map(|item| item.facts.kind.as_str()).collect();

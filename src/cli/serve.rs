@@ -11,7 +11,7 @@ use super::{
     output, token,
 };
 use crate::{
-    app::{App, source_names},
+    app::{App, known_sources},
     auth::DevIssuer,
     telemetry,
 };
@@ -30,7 +30,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let sources = source_names();
+        let sources = known_sources();
         let mut surroundings = surroundings()?;
         let config = if self.dev {
             let issuer = match token::issuer(self.issuer_key, &config)? {

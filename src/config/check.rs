@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::RangeInclusive};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError, Receiver, Trust, is_loopback};
+use super::{Config, ConfigError, KnownSource, Receiver, Trust, is_loopback};
 
 /// What a body limit may be, in bytes: 1 KiB to 64 MiB.
 const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
@@ -23,22 +23,41 @@ impl Config {
             .map_err(|(key, message)| self.origins.fault(&key, message))
     }
 
-    /// Checks that each receiver's source is one of `known`.
-    pub(super) fn check_sources(&self, known: &[&str]) -> Result<(), ConfigError> {
+    /// Checks that each receiver's source is one of `known`, and that it demands a token where a secret is not enough.
+    pub(super) fn check_sources(&self, known: &[KnownSource]) -> Result<(), ConfigError> {
         for (index, receiver) in self.receivers.iter().enumerate() {
-            if !known.contains(&receiver.source.as_str()) {
-                let message = format!("unknown source `{}`, known: {}", receiver.source, known.join(", "));
+            let Some(source) = known.iter().find(|source| source.name == receiver.source) else {
+                let names: Vec<&str> = known.iter().map(|source| source.name).collect();
+                let message = format!("unknown source `{}`, known: {}", receiver.source, names.join(", "));
                 return Err(self.origins.fault(&format!("receiver[{index}].source"), message));
+            };
+            let message = match (receiver.audience.is_empty(), source.secret_suffices, &receiver.secret) {
+                (true, false, _) => "must not be empty: it is how a token meant for us is told from others",
+                (true, true, None) => "must not be empty unless there is a `secret`: somebody must prove who is calling",
+                _ => continue,
+            };
+            return Err(self.origins.fault(&format!("receiver[{index}].audience"), message.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Checks that each receiver that demands tokens says whose, where its source cannot.
+    pub(super) fn check_issuers(&self, known: &[KnownSource]) -> Result<(), ConfigError> {
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            let Receiver { audience, tenants, issuers, metadata, trust, .. } = receiver;
+            let by_tenant = known.iter().any(|source| source.name == receiver.source && source.issuers_by_tenant);
+            let told = !trust.is_empty() || (!issuers.is_empty() && !metadata.is_empty());
+            if by_tenant && !audience.is_empty() && tenants.is_empty() && !told {
+                let message =
+                    "must name the Entra tenants whose tokens are believed, unless both `issuers` and `metadata` are given";
+                return Err(self.origins.fault(&format!("receiver[{index}].tenants"), message.to_owned()));
             }
         }
         Ok(())
     }
 
     fn check_listeners(&self) -> Result<(), Fault> {
-        if !BODY_LIMITS.contains(&self.public.max_body_bytes) {
-            let message = format!("must be between {} (1 KiB) and {} (64 MiB)", BODY_LIMITS.start(), BODY_LIMITS.end());
-            return fault("public.max_body_bytes", message);
-        }
+        check_body_limit("public.max_body_bytes", Some(self.public.max_body_bytes))?;
         if self.private.tokens.is_empty() && !is_loopback(self.private.bind) {
             let bind = self.private.bind;
             return fault("private.bind", format!("{bind} is not loopback, so at least one [[private.token]] is needed"));
@@ -71,7 +90,17 @@ impl Config {
             if !paths.insert(&receiver.path) {
                 return fault(format!("{key}.path"), format!("another receiver has the path `{}` already", receiver.path));
             }
-            check_texts(&format!("{key}.audience"), &receiver.audience)?;
+            if receiver.audience.is_empty() && receiver.secret.is_none() {
+                return fault(format!("{key}.audience"), "must not be empty");
+            }
+            for (name, texts) in [
+                ("audience", &receiver.audience),
+                ("publishers", &receiver.publishers),
+                ("allowed_origins", &receiver.allowed_origins),
+            ] {
+                check_not_blank(&format!("{key}.{name}"), texts)?;
+            }
+            check_body_limit(&format!("{key}.max_body_bytes"), receiver.max_body_bytes)?;
             if receiver.tenants.iter().any(|tenant| tenant.trim().is_empty()) {
                 return fault(format!("{key}.tenants"), "must not hold an empty value; leave the list empty for any tenant");
             }
@@ -135,6 +164,19 @@ fn check_texts(key: &str, texts: &[String]) -> Result<(), Fault> {
     if texts.is_empty() {
         return fault(key, "must not be empty");
     }
+    check_not_blank(key, texts)
+}
+
+fn check_body_limit(key: &str, limit: Option<usize>) -> Result<(), Fault> {
+    match limit {
+        Some(limit) if !BODY_LIMITS.contains(&limit) => {
+            fault(key, format!("must be between {} (1 KiB) and {} (64 MiB)", BODY_LIMITS.start(), BODY_LIMITS.end()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_not_blank(key: &str, texts: &[String]) -> Result<(), Fault> {
     if texts.iter().any(|text| text.trim().is_empty()) {
         return fault(key, "must not hold an empty value");
     }

@@ -112,6 +112,42 @@ impl Serialize for TokenHash {
     }
 }
 
+/// What callers must know besides: never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SharedSecret(String);
+
+impl SharedSecret {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SharedSecret {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() < 16 {
+            return Err("must be at least 16 characters, better 32 random ones");
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedSecret(…)")
+    }
+}
+
+impl Serialize for SharedSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("<redacted>")
+    }
+}
+
 impl TryFrom<BTreeMap<String, u64>> for Deadlines {
     type Error = &'static str;
 

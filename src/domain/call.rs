@@ -9,7 +9,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{delivery::Correlation, ids::PlatformId, result::ResultInfo};
+use super::{
+    delivery::Correlation,
+    ids::{NotificationId, PlatformId, Seq},
+    notification::{Fact, Facts},
+    result::ResultInfo,
+};
 
 /// Where a call stands: the platforms' own words, in the order of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +132,12 @@ pub struct CallFact {
     /// Whether it brings a tone that somebody dialled. Which one is a personal fact.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tone: bool,
+    /// The tag of the request that it answers, as it was spelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// Whether the platform says no more about operations of this call, so that what is open ends with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub releases: bool,
 }
 
 impl CallFact {
@@ -164,6 +175,24 @@ pub struct CallStory {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultInfo>,
+    /// The server's id of the conversation; of several, the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_call_id: Option<PlatformId>,
+    /// What ties it to other calls; of several, the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<PlatformId>,
+    /// The notification after which the platform says no more about its operations; the first received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+}
+
+/// The end of a call with which its open operations end, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Release {
+    /// When word of it was received.
+    pub at: Timestamp,
+    /// The notification that brought it.
+    pub by: Seq,
 }
 
 impl CallStory {
@@ -182,12 +211,14 @@ impl CallStory {
         self.state() == Some(CallState::Terminated)
     }
 
-    /// Takes in one notification: its headers and, if it is about the call itself, its fact.
-    pub fn absorb(&mut self, fact: Option<&CallFact>, correlation: &Correlation, received_at: Timestamp) {
+    /// Takes in one notification and the headers that it came with.
+    pub fn absorb(&mut self, id: NotificationId, facts: &Facts, correlation: &Correlation, received_at: Timestamp) {
         self.scenario_id = least(self.scenario_id.take(), correlation.scenario_id.as_ref());
         let chain_id = correlation.chain_id.as_deref().and_then(PlatformId::parse).map(|id| id.to_string());
         self.chain_id = least(self.chain_id.take(), chain_id.as_ref());
-        let Some(fact) = fact else { return };
+        self.server_call_id = least(self.server_call_id.take(), facts.server_call_id.as_ref());
+        self.correlation_id = least(self.correlation_id.take(), facts.correlation_id.as_ref());
+        let Fact::Call(fact) = &facts.fact else { return };
         self.chain_id = least(self.chain_id.take(), fact.chain_id.as_ref());
         self.direction = least(self.direction.take(), fact.direction.as_ref());
         self.told.extend(fact.state);
@@ -199,6 +230,9 @@ impl CallStory {
             self.ended_at = least(self.ended_at.take(), Some(&received_at));
             let result = Some(&fact.result).filter(|result| !result.is_empty());
             self.result = self.result.take().max(result.cloned());
+        }
+        if fact.releases {
+            self.release = least(self.release.take(), Some(&Release { at: received_at, by: id.0 }));
         }
     }
 }
@@ -221,7 +255,8 @@ mod tests {
         for (state, code) in states {
             let result = ResultInfo { code: Some(*code), ..ResultInfo::default() };
             let fact = CallFact { state: Some(*state), result, ..CallFact::default() };
-            story.absorb(Some(&fact), &Correlation::default(), Timestamp::UNIX_EPOCH);
+            let facts = Facts::new("call".to_owned(), "updated".to_owned(), Fact::Call(fact));
+            story.absorb(NotificationId(Seq(1)), &facts, &Correlation::default(), Timestamp::UNIX_EPOCH);
         }
         story.state()
     }

@@ -15,6 +15,9 @@ pub struct Notification {
     pub subject: String,
     /// What makes a second copy of it recognisable.
     pub identity: Identity,
+    /// Whether the identity alone makes it recognisable, and not only together with call and subject: an event that its sender
+    /// has named.
+    pub named: bool,
     /// What came, normalised.
     pub facts: Facts,
     /// Whether its type is one that the source knows.
@@ -23,7 +26,7 @@ pub struct Notification {
     pub personal: Option<serde_json::Value>,
 }
 
-/// 128 bits that two copies of one notification share, together with their call and subject.
+/// 128 bits that two copies of one notification share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(pub [u8; 16]);
 
@@ -42,8 +45,38 @@ pub struct Facts {
     /// The platform's own order (of tones, of rosters), where it gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<i64>,
+    /// The `CloudEvents` id, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// The conversation, as the server knows it: several calls can be legs of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_call_id: Option<PlatformId>,
+    /// What ties together all that belongs to one conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<PlatformId>,
+    /// The recording that it is about, where it names no call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_id: Option<PlatformId>,
     /// What it says.
     pub fact: Fact,
+}
+
+impl Facts {
+    /// Facts that tell no more than this.
+    #[must_use]
+    pub const fn new(kind: String, change: String, fact: Fact) -> Self {
+        Self {
+            kind,
+            change,
+            occurred_at: None,
+            sequence: None,
+            event_id: None,
+            server_call_id: None,
+            correlation_id: None,
+            recording_id: None,
+            fact,
+        }
+    }
 }
 
 /// What a notification says.

@@ -2,7 +2,7 @@
 //!
 //! What is said about an operation is a function of the *set* of facts held about it and of the instant
 //! asked for. In which order the facts came, and how often, changes marks (`late`, `corrected`), ids and times of
-//! receipt, and nothing else. [`operations`] is that function; stores only load, call and save.
+//! receipt, and nothing else. [`operations`] is that function (`operation/law.rs`); stores only load, call and save.
 //!
 //! Where facts disagree:
 //!
@@ -12,16 +12,24 @@
 //! 3. An inferred final state yields to a notified one that says otherwise, leaves the history, and the operation
 //!    is marked `corrected`.
 //! 4. A state that is not final never follows a final one; it takes its place before it in the history.
+//! 5. Where a subject recurs (a tag that the caller may use again), its facts are put in the platform's order, and what stands
+//!    behind an end belongs to the next operation.
+//! 6. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+mod law;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{NotificationId, OperationId, PlatformId},
+    notification::{Fact, Facts},
     result::ResultInfo,
 };
+
+pub use law::operations;
 
 /// The kind of an operation whose type nobody has told.
 pub const UNTYPED: &str = "commsOperation";
@@ -110,6 +118,12 @@ pub struct OperationFact {
     /// Whether the state was concluded rather than told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inferred: bool,
+    /// Whether another operation may follow under the same subject (rule 5).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recurs: bool,
+    /// Whether it brings a tone that somebody dialled. Which one is a personal fact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tone: bool,
     /// Why.
     #[serde(default, skip_serializing_if = "ResultInfo::is_empty")]
     pub result: ResultInfo,
@@ -124,8 +138,75 @@ pub struct HeldFact {
     pub received_at: Timestamp,
     /// Whether it came after the end.
     pub late: bool,
+    /// When it happened, by the platform's clock.
+    pub occurred_at: Option<Timestamp>,
+    /// The sender's name of the event.
+    pub event_id: Option<String>,
     /// What it says.
     pub fact: OperationFact,
+}
+
+/// Where a fact stands among those of a subject that recurs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The platform's time, in units of 100 ns.
+    ticks: Option<i128>,
+    /// What ends something stands behind what does not.
+    ends: bool,
+    event_id: Option<String>,
+    id: NotificationId,
+}
+
+impl HeldFact {
+    /// What a notification says about an operation; `None` if it is about something else.
+    #[must_use]
+    pub fn of(id: NotificationId, received_at: Timestamp, late: bool, facts: &Facts) -> Option<Self> {
+        let Fact::Operation(fact) = &facts.fact else { return None };
+        Some(Self { id, received_at, late, occurred_at: facts.occurred_at, event_id: facts.event_id.clone(), fact: fact.clone() })
+    }
+
+    /// Where it stands among the facts of a subject that recurs.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            ticks: self.occurred_at.map(|at| at.as_nanosecond() / 100),
+            ends: self.fact.state.is_final(),
+            event_id: self.event_id.clone(),
+            id: self.id,
+        }
+    }
+}
+
+/// The end of a call after which the platform says no more about its operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    /// The notification that told it.
+    pub by: NotificationId,
+    /// When that was received.
+    pub at: Timestamp,
+    /// When the grace period for what is still under way is over.
+    pub due: Timestamp,
+    /// Whether that is so by now.
+    pub over: bool,
+}
+
+impl Lapse {
+    /// Why an operation that was open then has ended.
+    #[must_use]
+    pub fn result() -> ResultInfo {
+        ResultInfo { reason: Some("callDisconnected".to_owned()), ..ResultInfo::default() }
+    }
+
+    /// When an operation that was first seen then has ended: with its call, or at once.
+    #[must_use]
+    pub fn ended_at(&self, first_seen_at: Timestamp) -> Timestamp {
+        self.at.max(first_seen_at)
+    }
+
+    /// Whether the grace period was over before the ledger got this.
+    fn precedes(&self, fact: &HeldFact) -> bool {
+        self.due.as_microsecond() <= fact.id.0.0
+    }
 }
 
 /// A mark on an operation.
@@ -192,134 +273,6 @@ pub struct Transition {
     pub note: Option<String>,
 }
 
-/// The operations that the facts of one subject tell. Graph gives each operation a subject of its own, so there is
-/// one as soon as there is a fact.
-#[must_use]
-pub fn operations(facts: &[HeldFact]) -> Vec<Operation> {
-    operation(facts).into_iter().collect()
-}
-
-fn operation(facts: &[HeldFact]) -> Option<Operation> {
-    let mut facts: Vec<&HeldFact> = facts.iter().collect();
-    facts.sort_by_key(|held| held.id);
-    let first = *facts.first()?;
-    let ending = ending(&facts);
-    let history = history(&facts, ending);
-    let reached = |state: State| history.iter().find(|step| step.to == state).map(|step| step.at);
-
-    Some(Operation {
-        id: OperationId(first.id.0),
-        operation_id: facts.iter().filter_map(|held| held.fact.operation_id.clone()).min(),
-        kind: kind(&facts),
-        context: ending
-            .and_then(|held| held.fact.context.clone())
-            .or_else(|| facts.iter().filter_map(|held| held.fact.context.clone()).min()),
-        state: history.last().map_or(first.fact.state, |step| step.to),
-        result: ending.map(|held| held.fact.result.clone()),
-        accepted_at: reached(State::Accepted),
-        started_at: reached(State::Running),
-        finished_at: ending.map(|held| held.received_at),
-        first_seen_at: facts.iter().map(|held| held.received_at).min().unwrap_or(first.received_at),
-        updated_at: facts.iter().map(|held| held.received_at).max().unwrap_or(first.received_at),
-        flags: flags(&facts, ending),
-        facts: facts.iter().map(|held| held.id).collect(),
-        history,
-    })
-}
-
-/// The fact that decides how it ended (rules 1 and 2); of equal ones the first received.
-fn ending<'a>(facts: &[&'a HeldFact]) -> Option<&'a HeldFact> {
-    facts.iter().copied().filter(|held| held.fact.state.is_final()).max_by_key(|held| {
-        (!held.fact.inferred, held.fact.state.weight(), &held.fact.result, &held.fact.context, Reverse(held.id))
-    })
-}
-
-/// The most telling kind: any name counts before the untyped one.
-fn kind(facts: &[&HeldFact]) -> String {
-    facts
-        .iter()
-        .filter_map(|held| held.fact.kind.as_deref())
-        .min_by_key(|kind| (*kind == UNTYPED, *kind))
-        .unwrap_or(UNTYPED)
-        .to_owned()
-}
-
-fn flags(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Vec<Flag> {
-    let mut flags = vec![Flag::Unrequested];
-    if !contradictions(facts, ending).is_empty() {
-        flags.push(Flag::Conflict);
-    }
-    if facts.iter().any(|held| held.late) {
-        flags.push(Flag::Late);
-    }
-    if ending.is_some_and(|held| held.fact.inferred) {
-        flags.push(Flag::Inferred);
-    }
-    if corrected(facts, ending).is_some() {
-        flags.push(Flag::Corrected);
-    }
-    flags
-}
-
-/// The notified final states that contradict the one that counts.
-fn contradictions(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Vec<State> {
-    let Some(ending) = ending else { return Vec::new() };
-    let mut states: Vec<State> = facts
-        .iter()
-        .map(|held| &held.fact)
-        .filter(|fact| fact.state.is_final() && fact.inferred == ending.fact.inferred && fact.state != ending.fact.state)
-        .map(|fact| fact.state)
-        .collect();
-    states.sort_unstable();
-    states.dedup();
-    states
-}
-
-/// The inferred final state that a notified one put right (rule 3).
-fn corrected(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Option<State> {
-    let ending = ending.filter(|held| !held.fact.inferred)?;
-    facts
-        .iter()
-        .map(|held| &held.fact)
-        .filter(|fact| fact.state.is_final() && fact.inferred && fact.state != ending.fact.state)
-        .map(|fact| fact.state)
-        .min()
-}
-
-/// The states passed, in the order of a life (rule 4), each with the notification that brought it first.
-fn history(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Vec<Transition> {
-    let mut passed: BTreeMap<State, &HeldFact> = BTreeMap::new();
-    for held in facts.iter().filter(|held| !held.fact.state.is_final()) {
-        passed.entry(held.fact.state).or_insert(held);
-    }
-    let mut steps = Vec::with_capacity(passed.len() + 1);
-    let mut from = None;
-    for (state, held) in passed {
-        steps.push(Transition { from, to: state, at: held.received_at, cause: held.id, note: None });
-        from = Some(state);
-    }
-    if let Some(held) = ending {
-        let note = note(facts, held);
-        steps.push(Transition { from, to: held.fact.state, at: held.received_at, cause: held.id, note });
-    }
-    steps
-}
-
-fn note(facts: &[&HeldFact], ending: &HeldFact) -> Option<String> {
-    let mut notes = Vec::new();
-    if ending.fact.inferred {
-        notes.push("inferred: the platform removed the operation without naming its status".to_owned());
-    }
-    let others: Vec<&str> = contradictions(facts, Some(ending)).into_iter().map(State::as_str).collect();
-    if !others.is_empty() {
-        notes.push(format!("contradicted: another notification says {}", others.join(", ")));
-    }
-    if let Some(state) = corrected(facts, Some(ending)) {
-        notes.push(format!("corrected: {} had been inferred", state.as_str()));
-    }
-    (!notes.is_empty()).then(|| notes.join("; "))
-}
-
 /// How long an operation may stay open before it is overdue, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deadlines {
@@ -335,64 +288,5 @@ impl Deadlines {
     pub fn deadline(&self, kind: &str, first_seen_at: Timestamp) -> Timestamp {
         let allowed = *self.by_kind.get(kind).unwrap_or(&self.default);
         first_seen_at.checked_add(allowed).unwrap_or(Timestamp::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-    use super::*;
-    use crate::domain::ids::Seq;
-
-    fn held(id: i64, state: State, inferred: bool) -> HeldFact {
-        HeldFact {
-            id: NotificationId(Seq(id)),
-            received_at: Timestamp::from_millisecond(id).unwrap(),
-            late: false,
-            fact: OperationFact {
-                operation_id: PlatformId::parse("o"),
-                kind: None,
-                context: None,
-                state,
-                inferred,
-                result: ResultInfo::default(),
-            },
-        }
-    }
-
-    #[test]
-    fn contradicting_notifications_leave_the_graver_one_and_a_conflict() {
-        let told =
-            operations(&[held(1, State::Completed, false), held(2, State::Failed, false), held(3, State::Canceled, false)]);
-        assert_eq!(told[0].state, State::Failed);
-        assert_eq!(told[0].flags, [Flag::Unrequested, Flag::Conflict]);
-        assert_eq!(told[0].history.len(), 1);
-        assert_eq!(told[0].history[0].note.as_deref(), Some("contradicted: another notification says completed, canceled"));
-    }
-
-    #[test]
-    fn an_inference_yields_to_a_notification_and_leaves_the_history() {
-        for facts in [
-            [held(1, State::Completed, true), held(2, State::Canceled, false)],
-            [held(2, State::Completed, true), held(1, State::Canceled, false)],
-        ] {
-            let told = operations(&facts);
-            assert_eq!(told[0].state, State::Canceled);
-            assert_eq!(told[0].flags, [Flag::Unrequested, Flag::Corrected]);
-            assert_eq!(told[0].history.iter().map(|step| step.to).collect::<Vec<_>>(), [State::Canceled]);
-        }
-    }
-
-    #[test]
-    fn a_running_that_comes_last_takes_its_place_before_the_end() {
-        let told = operations(&[held(1, State::Completed, false), held(2, State::Running, false)]);
-        let steps: Vec<_> = told[0].history.iter().map(|step| (step.from, step.to)).collect();
-        assert_eq!(steps, [(None, State::Running), (Some(State::Running), State::Completed)]);
-        assert_eq!(told[0].state, State::Completed);
-    }
-
-    #[test]
-    fn no_facts_tell_no_operation() {
-        assert_eq!(operations(&[]), []);
     }
 }

@@ -30,6 +30,10 @@ pub enum RejectionReason {
     NotYetValid,
     /// A claim that we rely on is absent.
     MissingClaim,
+    /// A good token of an application that is not one of the receiver's publishers.
+    WrongPublisher,
+    /// Without the secret that the receiver demands in the query, or with another.
+    WrongSecret,
     /// A good token of a tenant that is not on the receiver's list.
     TenantNotAllowed,
     /// A body over the receiver's limit.
@@ -38,7 +42,7 @@ pub enum RejectionReason {
 
 impl RejectionReason {
     /// All of them, in the order of the checks.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::MissingToken,
         Self::NotBearer,
         Self::MalformedToken,
@@ -50,6 +54,8 @@ impl RejectionReason {
         Self::Expired,
         Self::NotYetValid,
         Self::MissingClaim,
+        Self::WrongPublisher,
+        Self::WrongSecret,
         Self::TenantNotAllowed,
         Self::TooLarge,
     ];
@@ -69,6 +75,8 @@ impl RejectionReason {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::MissingClaim => "missing_claim",
+            Self::WrongPublisher => "wrong_publisher",
+            Self::WrongSecret => "wrong_secret",
             Self::TenantNotAllowed => "tenant_not_allowed",
             Self::TooLarge => "too_large",
         }

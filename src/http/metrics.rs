@@ -116,8 +116,10 @@ impl Metrics {
 
     /// A commit was made.
     pub fn committed(&self, committed: &Committed) {
-        self.commit_seconds.observe(committed.took.as_secs_f64());
-        self.commit_deliveries.observe(u32::try_from(committed.deliveries).map_or(f64::MAX, f64::from));
+        if committed.deliveries > 0 {
+            self.commit_seconds.observe(committed.took.as_secs_f64());
+            self.commit_deliveries.observe(u32::try_from(committed.deliveries).map_or(f64::MAX, f64::from));
+        }
         for kind in &committed.kinds {
             // Unrecognized kinds are the sender's words: they must not make labels.
             let kind = kind.clone().unwrap_or_else(|| "unrecognized".to_owned());

@@ -67,6 +67,10 @@ pub enum Problem {
     Timeout(String),
     /// Several operations match a wait for one.
     Ambiguous(String),
+    /// A sender asked whether it may send, and did not say who it is.
+    OriginMissing,
+    /// A sender asked whether it may send, and may not.
+    SenderNotAllowed,
     /// The private listener was called by another name than its own.
     HostNotAllowed,
     /// The private listener was called by a page of another origin.
@@ -84,6 +88,8 @@ impl Problem {
             Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "unreadable", "The body cannot be read"),
             Self::BodyNotReceived(_) => (StatusCode::BAD_REQUEST, "body_not_received", "The body did not arrive"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query", "The query is not understood"),
+            Self::OriginMissing => (StatusCode::BAD_REQUEST, "origin_missing", "The sender did not say who it is"),
+            Self::SenderNotAllowed => (StatusCode::FORBIDDEN, "sender_not_allowed", "The sender is not allowed"),
             Self::NotLetIn | Self::TokenRequired => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is required"),
             Self::TenantNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The tenant is not allowed"),
             Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
@@ -118,6 +124,8 @@ impl Problem {
             Self::NotLetIn => "the caller was not authenticated".to_owned(),
             Self::TokenRequired => "send a token of this ledger as Authorization: Bearer".to_owned(),
             Self::TenantNotAllowed => "the token is good, but its tenant is not on the receiver's list".to_owned(),
+            Self::OriginMissing => "name it as WebHook-Request-Origin".to_owned(),
+            Self::SenderNotAllowed => "its origin is not on the receiver's list".to_owned(),
             Self::HostNotAllowed => "without tokens the private listener answers to loopback names alone".to_owned(),
             Self::OriginNotAllowed => "the private listener does not answer to other sites' pages".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path knows {allowed}"),
@@ -191,7 +199,9 @@ pub const fn rejection_status(reason: RejectionReason) -> u16 {
         | RejectionReason::WrongAudience
         | RejectionReason::Expired
         | RejectionReason::NotYetValid
-        | RejectionReason::MissingClaim => 401,
+        | RejectionReason::MissingClaim
+        | RejectionReason::WrongPublisher
+        | RejectionReason::WrongSecret => 401,
         RejectionReason::TenantNotAllowed => 403,
         RejectionReason::TooLarge => 413,
     }

@@ -8,9 +8,12 @@
 //!   4 read
 //!   5 record          receiver.accept                              400, 503
 //!   6 reply                                                        2xx
+//!
+//! OPTIONS <receiver path>      receiver.greet                      200, 400, 401, 403, 405
 //! ```
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,11 +21,14 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
-        StatusCode,
-        header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+        Method, StatusCode,
+        header::{
+            ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+        },
     },
     web::{self, Payload, ServiceConfig, ThinData},
 };
+use percent_encoding::percent_decode;
 use tokio::time::timeout;
 
 use super::{
@@ -31,8 +37,9 @@ use super::{
 };
 use crate::{
     domain::{delivery::Correlation, text::tame},
-    receive::{Accepted, Caller, NotAccepted, Receiver},
-    source::Reply,
+    net::Secret,
+    receive::{Accepted, Caller, Greeting, NotAccepted, NotGreeted, Receiver},
+    source::{Head, Reply},
 };
 
 /// Adds one resource per receiver; everything else is 404.
@@ -40,9 +47,11 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: 
     for receiver in receivers {
         let state = (Arc::clone(receiver), metrics.clone());
         app.service(
-            web::resource(receiver.path.as_str()).app_data(ThinData(state)).route(web::post().to(callback)).default_service(
-                web::to(|request: HttpRequest| async move { Problem::MethodNotAllowed("POST").answer(&request) }),
-            ),
+            web::resource(receiver.path.as_str())
+                .app_data(ThinData(state))
+                .route(web::post().to(callback))
+                .route(web::method(Method::OPTIONS).to(preflight))
+                .default_service(web::to(method_not_allowed)),
         );
     }
     app.default_service(web::to(|request: HttpRequest| async move {
@@ -54,6 +63,38 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: 
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 type State = ThinData<(Arc<Receiver>, Metrics)>;
+
+async fn method_not_allowed(request: HttpRequest, state: State) -> HttpResponse {
+    let ThinData((receiver, _)) = state;
+    Problem::MethodNotAllowed(if receiver.source.asks_first() { "POST, OPTIONS" } else { "POST" }).answer(&request)
+}
+
+/// "HTTP 1.1 Web Hooks for Event Delivery" of `CloudEvents`, §4: a sender asks whether its events are wanted.
+async fn preflight(request: HttpRequest, state: State) -> HttpResponse {
+    let ThinData((receiver, metrics)) = state;
+    let origin = request.headers().get("webhook-request-origin").and_then(|origin| origin.to_str().ok());
+    let problem = match receiver.greet(&caller(&request, &receiver), origin) {
+        Ok(Greeting { origin, rate }) => {
+            return HttpResponse::Ok()
+                .insert_header(("WebHook-Allowed-Origin", origin))
+                .insert_header(("WebHook-Allowed-Rate", rate.map_or_else(|| "*".to_owned(), |rate| rate.to_string())))
+                .insert_header((ALLOW, "POST, OPTIONS"))
+                .finish();
+        }
+        Err(NotGreeted::NotAsked) => Problem::MethodNotAllowed("POST"),
+        Err(NotGreeted::NoOrigin) => Problem::OriginMissing,
+        Err(NotGreeted::OriginNotAllowed) => Problem::SenderNotAllowed,
+        Err(NotGreeted::NotAccepted(reason)) => problem(reason, &receiver, &metrics),
+    };
+    problem.answer(&request)
+}
+
+fn problem(reason: NotAccepted, receiver: &Receiver, metrics: &Metrics) -> Problem {
+    if let NotAccepted::Rejected(reason) = &reason {
+        metrics.rejection(*reason);
+    }
+    not_accepted(reason, receiver.max_body_bytes)
+}
 
 async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpResponse {
     let started = Instant::now();
@@ -79,12 +120,7 @@ async fn receive(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Accepted, Problem> {
-    let problem = |reason: NotAccepted| {
-        if let NotAccepted::Rejected(reason) = &reason {
-            metrics.rejection(*reason);
-        }
-        not_accepted(reason, receiver.max_body_bytes)
-    };
+    let problem = |reason: NotAccepted| problem(reason, receiver, metrics);
     let admission = receiver.admit(&caller).await.map_err(problem)?;
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         let encoding = tame(encoding.to_str().unwrap_or("an unreadable one"));
@@ -112,6 +148,8 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
     let headers = request.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(tame).filter(|text| !text.is_empty());
     Caller {
+        secret: secret(request.query_string()),
+        head: Head { content_type: text(CONTENT_TYPE.as_str()), attributes: attributes(headers) },
         authorization: headers.get_all(AUTHORIZATION).map(|value| value.as_bytes().to_vec()).collect(),
         peer: request.peer_addr().map(|address| address.ip().to_string()),
         user_agent: text(USER_AGENT.as_str()),
@@ -125,9 +163,27 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
     }
 }
 
+/// The secret in the query; of several, none.
+fn secret(query: &str) -> Option<Secret> {
+    let mut sent = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "secret");
+    let (Some((_, secret)), None) = (sent.next(), sent.next()) else { return None };
+    Some(Secret::new(secret.into_owned()))
+}
+
+/// The attributes of an event in binary mode ("HTTP Protocol Binding for `CloudEvents`", §3.1.3: percent-encoded UTF-8).
+fn attributes(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let attribute = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = name.as_str().strip_prefix("ce-")?;
+        let value = percent_decode(value.as_bytes()).decode_utf8().ok()?;
+        Some((name.to_owned(), value.into_owned()))
+    };
+    headers.iter().filter_map(attribute).collect()
+}
+
 fn reply(reply: &Reply) -> HttpResponse {
     match reply {
         Reply::Accepted => HttpResponse::Accepted().finish(),
+        Reply::Done => HttpResponse::Ok().finish(),
         Reply::SpeakGraph => HttpResponse::NoContent().finish(),
         Reply::Json(answer) => HttpResponse::build(StatusCode::OK).json(answer),
     }

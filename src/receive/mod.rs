@@ -13,8 +13,10 @@ use crate::{
         clock::Clock,
         delivery::{Content, Correlation, Delivery},
         rejection::{Rejection, RejectionReason},
+        text::tame,
     },
-    source::{Answers, Inbound, NotificationSource, Reply},
+    net::Secret,
+    source::{Answers, Head, Inbound, NotificationSource, Reply},
     store::{Ledger, RecordError, Recorded},
 };
 
@@ -29,6 +31,8 @@ pub struct Receiver {
     pub authenticator: Authenticator,
     /// What to answer where the sender asks.
     pub answers: Answers,
+    /// Who may ask to send.
+    pub greetings: Greetings,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
     /// Where what it accepts is remembered.
@@ -37,11 +41,46 @@ pub struct Receiver {
     pub clock: Clock,
 }
 
+/// Who may ask to send, and how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Greetings {
+    /// The origins; `*`: any.
+    pub allowed_origins: Vec<String>,
+    /// Requests a minute; `None`: as many as the sender likes.
+    pub allowed_rate: Option<u32>,
+}
+
+/// The answer to a sender that asked whether it may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Its origin.
+    pub origin: String,
+    /// Requests a minute; `None`: as many as it likes.
+    pub rate: Option<u32>,
+}
+
+/// Why a sender that asked is not to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotGreeted {
+    /// Senders of this source do not ask.
+    NotAsked,
+    /// It does not know the secret.
+    NotAccepted(NotAccepted),
+    /// It did not say who it is.
+    NoOrigin,
+    /// It is not on the list.
+    OriginNotAllowed,
+}
+
 /// What is known of a caller before anybody believes it. Texts are tame.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Every `Authorization` header, as it came.
     pub authorization: Vec<Vec<u8>>,
+    /// The secret in the query.
+    pub secret: Option<Secret>,
+    /// What the head says of the body.
+    pub head: Head,
     /// The peer's address.
     pub peer: Option<String>,
     /// The `User-Agent` header.
@@ -84,7 +123,7 @@ impl Receiver {
     /// [`NotAccepted::Rejected`], which is noted, or [`NotAccepted::CannotCheck`].
     pub async fn admit(&self, caller: &Caller) -> Result<Admission, NotAccepted> {
         let authorization: Vec<&[u8]> = caller.authorization.iter().map(Vec::as_slice).collect();
-        match self.authenticator.admit(&authorization).await {
+        match self.authenticator.admit(&authorization, caller.secret.as_ref().map(Secret::expose)).await {
             Ok(admission) => Ok(admission),
             Err(Refusal::Unavailable { retry_after }) => {
                 tracing::warn!(receiver.path = %self.path, "nobody can be believed: the issuer's keys cannot be had");
@@ -99,8 +138,29 @@ impl Receiver {
     /// Step 3 went wrong: the body is over the limit.
     #[must_use]
     pub fn too_large(&self, caller: &Caller, admission: &Admission) -> NotAccepted {
-        let issuer = Some(admission.issuer().to_owned());
-        self.reject(caller, RejectionReason::TooLarge, Some(admission.key_id().to_owned()), issuer)
+        let told = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        self.reject(caller, RejectionReason::TooLarge, told(admission.key_id()), told(admission.issuer()))
+    }
+
+    /// A sender asks whether it may send (`OPTIONS`): the origin that it names is on the list, and it knows the secret, if there
+    /// is one. A token comes with what it then sends.
+    ///
+    /// # Errors
+    /// [`NotGreeted`]; a wrong secret is noted.
+    pub fn greet(&self, caller: &Caller, origin: Option<&str>) -> Result<Greeting, NotGreeted> {
+        if !self.source.asks_first() {
+            return Err(NotGreeted::NotAsked);
+        }
+        if let Err(reason) = self.authenticator.check_secret(caller.secret.as_ref().map(Secret::expose)) {
+            return Err(NotGreeted::NotAccepted(self.reject(caller, reason, None, None)));
+        }
+        let origin = origin.ok_or(NotGreeted::NoOrigin)?;
+        let allowed = self.greetings.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin));
+        if !allowed {
+            tracing::warn!(receiver.path = %self.path, origin = tame(origin), "a sender that is not on the list asked to send");
+            return Err(NotGreeted::OriginNotAllowed);
+        }
+        Ok(Greeting { origin: origin.to_owned(), rate: self.greetings.allowed_rate })
     }
 
     fn reject(&self, caller: &Caller, reason: RejectionReason, key_id: Option<String>, issuer: Option<String>) -> NotAccepted {
@@ -129,7 +189,7 @@ impl Receiver {
     /// # Errors
     /// [`NotAccepted::Unreadable`] once the body is in quarantine, or [`NotAccepted::NotRecorded`].
     pub async fn accept(&self, admission: &Admission, caller: Caller, body: Vec<u8>) -> Result<Accepted, NotAccepted> {
-        let inbound = Inbound { body: &body, correlation: &caller.correlation, answers: &self.answers };
+        let inbound = Inbound { body: &body, head: &caller.head, correlation: &caller.correlation, answers: &self.answers };
         let (content, answer) = match self.source.read(&inbound) {
             Ok(reading) => (Content::Read(reading.notifications), Ok(reading.reply)),
             Err(unreadable) => (Content::Unreadable, Err(unreadable.to_string())),

@@ -4,14 +4,22 @@
 //! To add a source: one folder here, one line in [`SOURCES`], its fixtures in `tests/fixtures/<name>`, its section in
 //! `config/default.toml`.
 
+pub mod acs;
+mod cloud_events;
+mod codes;
+pub mod event_grid;
 pub mod graph;
+mod identity;
+mod json;
+mod redact;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
+pub use self::redact::redacted;
 use crate::domain::{delivery::Correlation, notification::Notification, trust::TrustDefaults};
 
 /// Every kind of sender that we understand.
-pub static SOURCES: &[&dyn NotificationSource] = &[&graph::Graph];
+pub static SOURCES: &[&dyn NotificationSource] = &[&graph::Graph, &acs::Acs, &event_grid::EventGrid];
 
 /// The source of this name.
 #[must_use]
@@ -23,6 +31,9 @@ pub fn source(name: &str) -> Option<&'static dyn NotificationSource> {
 pub trait NotificationSource: fmt::Debug + Sync {
     /// The name that configuration, API and metrics use.
     fn name(&self) -> &'static str;
+
+    /// The path that its senders are usually given: where development mode receives it.
+    fn usual_path(&self) -> &'static str;
 
     /// Whom its receivers believe unless they are configured otherwise.
     fn trust_defaults(&self) -> TrustDefaults;
@@ -36,6 +47,21 @@ pub trait NotificationSource: fmt::Debug + Sync {
 
     /// What a result code means, in plain words; `None` if nobody has documented it.
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str>;
+
+    /// The members of its bodies, at any depth, whose values open something: shown to nobody without leave.
+    fn secrets(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The largest body that it sends, in bytes; `None` if it leaves that to the configuration.
+    fn max_body_bytes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether its senders ask by `OPTIONS` before they send ("HTTP 1.1 Web Hooks for Event Delivery" of `CloudEvents`, §4).
+    fn asks_first(&self) -> bool {
+        false
+    }
 }
 
 /// What a source gets to read.
@@ -43,10 +69,21 @@ pub trait NotificationSource: fmt::Debug + Sync {
 pub struct Inbound<'a> {
     /// The body as received.
     pub body: &'a [u8],
+    /// What the request's head says of it.
+    pub head: &'a Head,
     /// The headers that identify the delivery.
     pub correlation: &'a Correlation,
     /// What the operator wants answered where the sender asks.
     pub answers: &'a Answers,
+}
+
+/// What the head of a request says of its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// The attributes of a `CloudEvents` event whose body is its data alone: the headers `ce-<name>`, decoded, by name.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What the operator wants answered where the sender asks.
@@ -78,8 +115,10 @@ pub struct Reading {
 /// What a sender expects to be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// Nothing but that it is recorded.
+    /// Nothing but that it is recorded, and is being worked on (202).
     Accepted,
+    /// Nothing but that it is recorded (200).
+    Done,
     /// That it should speak the newer protocol instead.
     SpeakGraph,
     /// A JSON document.

@@ -57,6 +57,8 @@ pub struct Options {
     pub clock: Clock,
     /// When open operations are overdue.
     pub deadlines: Deadlines,
+    /// How long after the end of a call word may come of its operations, where the platform then says no more.
+    pub disconnect_grace: Duration,
     /// Is told of every commit; called on the writer's task, so it must be quick.
     pub observer: Observer,
 }
@@ -73,7 +75,7 @@ impl fmt::Debug for Options {
 /// What a commit did.
 #[derive(Clone, Debug, Default)]
 pub struct Committed {
-    /// How many deliveries it recorded.
+    /// How many deliveries it recorded; none where only time has passed.
     pub deliveries: usize,
     /// How long it took.
     pub took: Duration,

@@ -191,6 +191,8 @@ pub struct NotificationRow {
 /// A delivery as it was received.
 #[derive(Clone, Debug)]
 pub struct DeliveryRow {
+    /// The source that read it.
+    pub source: String,
     /// Its body; `None` once it was erased.
     pub body: Option<Vec<u8>>,
 }

@@ -2,9 +2,16 @@
 
 use std::{collections::BTreeSet, error::Error as _, fs, path::PathBuf, time::Duration};
 
-use callback_ledger::config::{Config, ConfigError, DEFAULTS, DEV_AUDIENCE, ParticipantJoining, RejectReason, Scope};
+use callback_ledger::config::{
+    Config, ConfigError, DEFAULTS, DEV_AUDIENCE, KnownSource, ParticipantJoining, RejectReason, Scope,
+};
 
-const SOURCES: &[&str] = &["graph", "acs"];
+const GRAPH: KnownSource =
+    KnownSource { name: "graph", usual_path: "/api/calls", secret_suffices: false, issuers_by_tenant: false };
+const ACS: KnownSource = KnownSource { name: "acs", usual_path: "/api/callbacks", ..GRAPH };
+const EVENT_GRID: KnownSource =
+    KnownSource { name: "event-grid", usual_path: "/api/events", secret_suffices: true, issuers_by_tenant: true };
+const SOURCES: &[KnownSource] = &[GRAPH, ACS, EVENT_GRID];
 const RECEIVER: &str = "[[receiver]]\npath = \"/api/calls\"\nsource = \"graph\"\naudience = [\"app\"]\n";
 const TOKEN: &str = "[[private.token]]\nname = \"ops\"\n\
     sha256 = \"E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n";
@@ -50,6 +57,7 @@ fn the_defaults_load_and_are_what_the_manual_says() {
     assert_eq!(config.ledger.url.to_string(), "sqlite://callback-ledger.db");
     assert_eq!(config.lifecycle.deadline_seconds.default, Duration::from_mins(5));
     assert!(config.lifecycle.deadline_seconds.by_kind.is_empty());
+    assert_eq!(config.lifecycle.disconnect_grace_seconds.get(), 30);
     assert_eq!(config.log.filter, "info,sqlx=warn");
     assert_eq!(config.dev.issuer_key, None);
 }
@@ -66,8 +74,9 @@ fn every_setting() -> String {
 #[test]
 fn every_example_in_the_defaults_is_a_configuration_that_serves() {
     let config = load(&every_setting(), &[]).unwrap().for_service(SOURCES).unwrap();
-    assert_eq!(config.receivers.len(), 2);
-    assert_eq!(config.receivers[1].trust.len(), 2);
+    let sources: Vec<&str> = config.receivers.iter().map(|receiver| receiver.source.as_str()).collect();
+    assert_eq!(sources, ["graph", "acs", "event-grid", "graph"]);
+    assert_eq!(config.receivers[3].trust.len(), 2);
     assert_eq!(config.private.tokens[0].scopes, [Scope::Read]);
     assert_eq!(config.lifecycle.deadline_seconds.by_kind["recordOperation"], Duration::from_hours(1));
     assert_eq!(config.dev.issuer_key, Some(PathBuf::from("dev-issuer.pem")));
@@ -116,13 +125,18 @@ fn an_unknown_key_in_a_file_is_named_with_its_line() {
         "ledger.toml:3:1: public.bnid: unknown key `bnid`, expected `bind` or `max_body_bytes`",
     );
     refused(
-        &format!("{RECEIVER}  secret = \"s\"\n"),
-        "ledger.toml:5:3: receiver[0].secret: unknown key `secret`, expected one of `path`, `source`, `audience`, `tenants`, `issuers`, `metadata`, `participant_joining`, `trust`",
+        &format!("{RECEIVER}  secert = \"s\"\n"),
+        "ledger.toml:5:3: receiver[0].secert: unknown key `secert`, expected one of `path`, `source`, `audience`, `tenants`, `issuers`, `metadata`, `secret`, `publishers`, `allowed_origins`, `allowed_rate`, `max_body_bytes`, `participant_joining`, `trust`",
     );
     let error = load("[gateway]\ngraph = \"https://graph.microsoft.com\"\n", &[]).unwrap_err();
     assert!(message(&error).starts_with("ledger.toml:1:2: gateway: unknown key `gateway`, "), "{error}");
-    let error = load("[lifecycle]\ndisconnect_grace_seconds = 30\n", &[]).unwrap_err();
-    assert!(message(&error).starts_with("ledger.toml:2:1: lifecycle.disconnect_grace_seconds: unknown key"), "{error}");
+    let error = load("[lifecycle]\ndisconnect_grace = 30\n", &[]).unwrap_err();
+    assert!(message(&error).starts_with("ledger.toml:2:1: lifecycle.disconnect_grace: unknown key"), "{error}");
+    let error = load("[lifecycle]\ndisconnect_grace_seconds = 0\n", &[]).unwrap_err();
+    assert!(
+        message(&error).starts_with("ledger.toml:2:1: lifecycle.disconnect_grace_seconds: invalid value: integer `0`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -248,7 +262,10 @@ fn a_path_must_be_one_that_can_be_served() {
 
 #[test]
 fn a_receiver_needs_a_known_source_and_an_audience() {
-    refused(&receiver("graph", "grahp"), "ledger.toml:3:1: receiver[0].source: unknown source `grahp`, known: graph, acs");
+    refused(
+        &receiver("graph", "grahp"),
+        "ledger.toml:3:1: receiver[0].source: unknown source `grahp`, known: graph, acs, event-grid",
+    );
     refused(&receiver("[\"app\"]", "[]"), "ledger.toml:4:1: receiver[0].audience: must not be empty");
     refused(&receiver("[\"app\"]", "[\"\"]"), "ledger.toml:4:1: receiver[0].audience: must not hold an empty value");
     refused(
@@ -394,9 +411,9 @@ fn development_mode_listens_on_loopback_and_makes_up_a_receiver() {
     let config = Config::load(None, []).unwrap().for_development(SOURCES).unwrap();
     assert_eq!(config.public.bind.to_string(), "127.0.0.1:8080");
     assert_eq!(config.private.bind.to_string(), "127.0.0.1:8081");
-    assert_eq!(config.receivers.len(), 1);
-    assert_eq!((config.receivers[0].path.as_str(), config.receivers[0].source.as_str()), ("/api/calls", "graph"));
-    assert_eq!(config.receivers[0].audience, [DEV_AUDIENCE]);
+    let made_up: Vec<_> = config.receivers.iter().map(|receiver| (receiver.path.as_str(), receiver.source.as_str())).collect();
+    assert_eq!(made_up, [("/api/calls", "graph"), ("/api/callbacks", "acs"), ("/api/events", "event-grid")]);
+    assert!(config.receivers.iter().all(|receiver| receiver.audience == [DEV_AUDIENCE]));
 
     let config = load(&receiver("/api/calls", "/mine"), &[("CALLBACK_LEDGER__PUBLIC__BIND", "[::1]:0")]).unwrap();
     let config = config.for_development(SOURCES).unwrap();
@@ -429,6 +446,44 @@ fn what_is_shown_can_be_read_again_and_tells_no_hash() {
     assert_eq!(again.shown().unwrap(), config.shown().unwrap());
     let sections: BTreeSet<_> = shown.parse::<toml::Table>().unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(sections.iter().collect::<Vec<_>>(), ["dev", "ledger", "lifecycle", "log", "private", "public", "receiver"]);
+}
+
+#[test]
+fn a_receiver_demands_a_token_or_where_its_source_allows_a_secret() {
+    let refused = |text: &str| message(&load(text, &[]).and_then(|config| config.for_service(SOURCES)).unwrap_err());
+    let receiver = |source: &str, rest: &str| format!("[[receiver]]\npath = \"/x\"\nsource = \"{source}\"\n{rest}");
+    let secret = "secret = \"0123456789abcdef\"\n";
+    for source in ["graph", "acs", "event-grid"] {
+        assert!(refused(&receiver(source, "")).contains("receiver[0].audience: must not be empty"), "{source}");
+    }
+    for source in ["graph", "acs"] {
+        let why = refused(&receiver(source, secret));
+        assert!(why.contains("receiver[0].audience: must not be empty: it is how"), "{why}");
+    }
+    assert!(load(&receiver("event-grid", secret), &[]).unwrap().for_service(SOURCES).is_ok());
+
+    let token = "audience = [\"api://ours\"]\n";
+    let why = refused(&receiver("event-grid", token));
+    assert!(why.contains("receiver[0].tenants: must name the Entra tenants"), "{why}");
+    let tenant = "tenants = [\"1fdd12d0-4620-44ed-baec-459b611f84b2\"]\n";
+    assert!(load(&receiver("event-grid", &format!("{token}{tenant}")), &[]).unwrap().for_service(SOURCES).is_ok());
+
+    let why = refused(&receiver("acs", &format!("{token}secret = \"too short\"\n")));
+    assert!(why.contains("receiver[0].secret: must be at least 16 characters"), "{why}");
+    assert!(!why.contains("too short"), "{why}");
+    let why = refused(&receiver("acs", &format!("{token}max_body_bytes = 12\n")));
+    assert!(why.contains("receiver[0].max_body_bytes: must be between"), "{why}");
+    let why = refused(&receiver("acs", &format!("{token}publishers = [\" \"]\n")));
+    assert!(why.contains("receiver[0].publishers: must not hold an empty value"), "{why}");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let text = "[[receiver]]\npath = \"/x\"\nsource = \"event-grid\"\nsecret = \"correct horse battery\"\n";
+    let config = load(text, &[]).unwrap();
+    assert!(!config.shown().unwrap().contains("horse"), "{}", config.shown().unwrap());
+    assert!(!format!("{config:?}").contains("horse"));
+    assert_eq!(config.receivers[0].secret.as_ref().unwrap().expose(), "correct horse battery");
 }
 
 #[test]

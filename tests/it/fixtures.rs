@@ -1,5 +1,8 @@
 //! Every fixture of the project, through the front door.
 
+use std::path::{Path, PathBuf};
+
+use callback_ledger::source::{SOURCES, redacted, source};
 use serde_json::Value;
 
 use crate::support::app::TestApp;
@@ -18,16 +21,41 @@ fn includes(actual: &Value, expected: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_fixture_is_answered_kept_and_told_as_it_expects() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/graph");
-    let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+async fn every_fixture_of_graph_is_answered_kept_and_told_as_it_expects() {
+    every_fixture("graph", 60).await;
+}
+
+#[tokio::test]
+async fn every_fixture_of_acs_is_answered_kept_and_told_as_it_expects() {
+    every_fixture("acs", 100).await;
+}
+
+#[tokio::test]
+async fn every_fixture_of_event_grid_is_answered_kept_and_told_as_it_expects() {
+    every_fixture("event-grid", 30).await;
+}
+
+#[test]
+fn every_source_has_fixtures() {
+    for source in SOURCES {
+        assert!(folder(source.name()).is_dir(), "{}", source.name());
+    }
+}
+
+fn folder(source: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(source)
+}
+
+async fn every_fixture(of: &'static str, at_least: usize) {
+    let mut cases: Vec<_> = std::fs::read_dir(folder(of)).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
-    assert!(cases.len() > 40, "only {} fixtures", cases.len());
+    assert!(cases.len() >= at_least, "only {} fixtures", cases.len());
+    let secrets = source(of).unwrap().secrets();
     for case in cases {
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
         let body = std::fs::read(case.join("body.json")).unwrap();
         let expected: Value = serde_json::from_slice(&std::fs::read(case.join("expect.json")).unwrap()).unwrap();
-        let app = TestApp::start().await;
+        let app = TestApp::of(of).await;
 
         let answered = app.post(body.clone()).await;
         assert_eq!(Value::from(answered.status.as_u16()), expected["status"], "{name}");
@@ -41,7 +69,11 @@ async fn every_fixture_is_answered_kept_and_told_as_it_expects() {
         assert!(includes(&told, &expected["notifications"]), "{name}: {told:#}\nexpected {:#}", expected["notifications"]);
         for notification in told.as_array().unwrap() {
             let raw = app.get(&format!("/v1/notifications/{}/raw", notification["id"].as_str().unwrap())).await;
-            assert_eq!(raw.body, body, "{name}: the body is kept as it came");
+            assert_eq!(
+                raw.body,
+                redacted(body.clone(), secrets),
+                "{name}: the body is kept as it came, and shown without secrets"
+            );
         }
 
         let mut operations = app.list("/v1/operations").await;

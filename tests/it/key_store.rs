@@ -56,7 +56,7 @@ fn patient() -> KeySettings {
 }
 
 async fn admit(door: &Authenticator, token: &str) -> Result<Admission, Refusal> {
-    door.admit(&[format!("Bearer {token}").as_bytes()]).await
+    door.admit(&[format!("Bearer {token}").as_bytes()], None).await
 }
 
 /// The reason of a refusal; a panic if there was another outcome.
@@ -126,7 +126,7 @@ async fn every_way_to_write_the_header_is_judged() {
     let door = authenticator(&issuer.policy(), patient());
     let token = issuer.token().sign();
     for good in [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER  {token} ")] {
-        assert!(door.admit(&[good.as_bytes()]).await.is_ok(), "{good}");
+        assert!(door.admit(&[good.as_bytes()], None).await.is_ok(), "{good}");
     }
     let bearer = format!("Bearer {token}");
     let long = format!("Bearer {}", issuer.token().claim("padding", "x".repeat(13 * 1024)).sign());
@@ -141,7 +141,7 @@ async fn every_way_to_write_the_header_is_judged() {
         (&[long.as_bytes()], MalformedToken),
     ];
     for (authorization, expected) in bad {
-        assert_eq!(reason(door.admit(authorization).await), expected);
+        assert_eq!(reason(door.admit(authorization, None).await), expected);
     }
 }
 
@@ -450,6 +450,8 @@ async fn the_dev_issuer_is_believed_without_a_network() {
         audiences: vec![AUDIENCE.to_owned()],
         tenant_required: true,
         tenants: Vec::new(),
+        publishers: Vec::new(),
+        secret: None,
         entries: vec![dev.trust_entry()],
     };
     let door = authenticator(&policy, KeySettings::default());

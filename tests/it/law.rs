@@ -11,6 +11,7 @@ use callback_ledger::{
     store::{Ledger, LedgerReader, rebuild, verify},
 };
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
@@ -172,7 +173,7 @@ async fn projection(reader: &LedgerReader) -> Projection {
     let mut said = Projection { operations: Vec::new(), calls: Vec::new() };
     for call in CALLS {
         for row in operations_of(reader, call).await {
-            let history = reader.history(row.id).await.unwrap().unwrap();
+            let history = reader.history(row.id, Timestamp::now()).await.unwrap().unwrap();
             said.operations.push(OperationSaid {
                 call: row.call_id,
                 operation_id: row.operation_id,
@@ -186,7 +187,7 @@ async fn projection(reader: &LedgerReader) -> Projection {
                 history: history.into_iter().map(|step| (step.from, step.to, step.note)).collect(),
             });
         }
-        for row in reader.call(&PlatformId::parse(call).unwrap()).await.unwrap() {
+        for row in reader.call(&PlatformId::parse(call).unwrap(), Timestamp::now()).await.unwrap() {
             let (story, of) = (row.story, (row.tenant_id, row.related_calls, row.operations, row.notifications));
             let when = (story.established_at.is_some(), story.ended_at.is_some());
             let said_of_call = (story.state(), story.direction, story.chain_id, story.scenario_id, story.result, when, of);

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Api,
+    Api, Leave,
     operations::answer,
-    query::{Paging, Query, instant, list as page_of, named},
+    query::{Paging, Query, instant, list as page_of, named, source_name},
 };
 use crate::{
     domain::{call::CallState, ids::PlatformId},
@@ -56,13 +56,13 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<Call
     let page = async {
         let state = named("state", asked.state.as_ref(), CallState::parse, &CallState::ALL.map(CallState::as_str))?;
         let filter = CallFilter {
-            source: asked.source,
+            source: source_name(asked.source.as_ref())?,
             state: state.map(|state| state.as_str().to_owned()),
             since: asked.since,
             until: asked.until,
         };
         let paging = Paging { limit: asked.limit, cursor: asked.cursor };
-        Ok(api.reader.calls(&filter, paging.request()?).await?)
+        Ok(api.reader.calls(&filter, paging.request()?, api.clock.now()).await?)
     };
     answer(page.await.map(|page| page_of::<_, CallView>(page, request.uri())), &request)
 }
@@ -84,9 +84,12 @@ struct SourceQuery {
 #[get("/v1/calls/{callId}")]
 pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>, query: Query<SourceQuery>) -> HttpResponse {
     let call = async {
-        let calls = api.reader.call(&call_id(&id)?).await?;
-        let wanted = |source: &String| query.0.source.as_ref().is_none_or(|wanted| wanted == source);
-        calls.into_iter().find(|call| wanted(&call.source)).map(CallView::from).ok_or_else(no_call)
+        let calls = api.reader.call(&call_id(&id)?, api.clock.now()).await?;
+        let wanted = source_name(query.0.source.as_ref())?;
+        let call =
+            calls.into_iter().find(|call| wanted.as_ref().is_none_or(|wanted| *wanted == call.source)).ok_or_else(no_call)?;
+        let people = api.reader.people_of(call.id).await?;
+        Ok(CallView::from(call).with_people(people.as_ref(), Leave::of(&request)))
     };
     answer(call.await, &request)
 }
@@ -100,7 +103,7 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>,
 pub(super) async fn timeline(api: Data<Api>, request: HttpRequest, id: Path<String>, query: Query<Paging>) -> HttpResponse {
     let page = async {
         let id = call_id(&id)?;
-        if api.reader.call(&id).await?.is_empty() {
+        if api.reader.call(&id, api.clock.now()).await?.is_empty() {
             return Err(no_call());
         }
         Ok(api.reader.timeline(&id, query.0.request()?).await?)

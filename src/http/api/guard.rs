@@ -4,9 +4,10 @@
 //! 2. Without tokens the listener is on loopback (the configuration sees to it), and the `Host` must be a loopback name
 //!    too: otherwise any web page could reach us through a name of its own that points here (DNS rebinding).
 //! 3. A page of another site never gets an answer: foreign `Origin`, `Sec-Fetch-Site: cross-site`.
+//! 4. Secrets are shown to tokens with the scope `secrets`; without tokens, in development mode alone.
 
 use actix_web::{
-    Error, HttpRequest,
+    Error, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN},
@@ -23,6 +24,23 @@ pub struct PrivateToken {
     pub name: String,
     /// Its SHA-256.
     pub sha256: Vec<u8>,
+    /// Whether it may see secrets.
+    pub secrets: bool,
+}
+
+/// What somebody who may ask may see. Every request that came through the [`Guard`] bears one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Secrets and personal facts.
+    pub secrets: bool,
+}
+
+impl Leave {
+    /// What the caller of this request may see; of one that nobody has let in, nothing.
+    #[must_use]
+    pub fn of(request: &HttpRequest) -> Self {
+        request.extensions().get::<Self>().copied().unwrap_or_default()
+    }
 }
 
 /// Decides who may ask.
@@ -30,6 +48,8 @@ pub struct PrivateToken {
 pub struct Guard {
     /// The tokens; empty on a loopback listener.
     pub tokens: Vec<PrivateToken>,
+    /// Whether secrets are shown where there are no tokens.
+    pub open_secrets: bool,
 }
 
 impl Guard {
@@ -42,37 +62,43 @@ impl Guard {
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        match self.refusal(request.request()) {
-            None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-            Some(problem) => {
+        match self.leave(request.request()) {
+            Ok(leave) => {
+                request.extensions_mut().insert(leave);
+                next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+            }
+            Err(problem) => {
                 let answer = problem.answer(request.request());
                 Ok(request.into_response(answer))
             }
         }
     }
 
-    fn refusal(&self, request: &HttpRequest) -> Option<Problem> {
+    fn leave(&self, request: &HttpRequest) -> Result<Leave, Problem> {
         let headers = request.headers();
         if is_foreign(headers) {
-            return Some(Problem::OriginNotAllowed); // rule 3
+            return Err(Problem::OriginNotAllowed); // rule 3
         }
         if self.tokens.is_empty() {
-            return (!is_loopback_host(headers)).then_some(Problem::HostNotAllowed); // rule 2
+            let leave = Leave { secrets: self.open_secrets }; // rule 4
+            return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
-        if matches!(request.path(), "/healthz" | "/readyz") || self.knows(headers) {
-            return None; // rule 1
+        match self.token(headers) {
+            Some(token) => Ok(Leave { secrets: token.secrets }), // rule 4
+            None if matches!(request.path(), "/healthz" | "/readyz") => Ok(Leave::default()), // rule 1
+            None => Err(Problem::TokenRequired),
         }
-        Some(Problem::TokenRequired)
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    fn token(&self, headers: &HeaderMap) -> Option<&PrivateToken> {
         let mut sent = headers.get_all(AUTHORIZATION);
-        let (Some(value), None) = (sent.next(), sent.next()) else { return false };
-        let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return false };
+        let (Some(value), None) = (sent.next(), sent.next()) else { return None };
+        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
         let hash = digest::digest(&digest::SHA256, token);
         // Every token is compared, so that the time tells nothing about which.
-        let matching = self.tokens.iter().filter(|token| verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok()).count();
-        scheme.eq_ignore_ascii_case(b"bearer ") && matching > 0
+        let is_it = |token: &PrivateToken| verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok();
+        let known = self.tokens.iter().fold(None, |known, token| if is_it(token) { Some(token) } else { known });
+        known.filter(|_| scheme.eq_ignore_ascii_case(b"bearer "))
     }
 }
 

@@ -20,7 +20,7 @@ use actix_web::{
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 
-pub use self::guard::{Guard, PrivateToken};
+pub use self::guard::{Guard, Leave, PrivateToken};
 use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,

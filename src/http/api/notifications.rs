@@ -10,9 +10,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Api,
+    Api, Leave,
     operations::answer,
-    query::{Paging, Query, instant, list as page_of, named, platform_id},
+    query::{Paging, Query, instant, list as page_of, named, platform_id, source_name},
 };
 use crate::{
     domain::{ids::NotificationId, notification::Disposition},
@@ -20,6 +20,7 @@ use crate::{
         problem::{Problem, ProblemBody},
         view::{List, NotificationView},
     },
+    source::{redacted, source},
     store::rows::NotificationFilter,
 };
 
@@ -62,7 +63,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<Noti
         let known = Disposition::ALL.map(Disposition::as_str);
         let filter = NotificationFilter {
             disposition: named("disposition", asked.disposition.as_ref(), Disposition::parse, &known)?,
-            source: asked.source,
+            source: source_name(asked.source.as_ref())?,
             call_id: platform_id(asked.call_id.as_ref()),
             kind: asked.kind,
             since: asked.since,
@@ -88,7 +89,8 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>)
     answer(notification.await, &request)
 }
 
-/// The body of the delivery that brought a notification, byte for byte as received.
+/// The body of the delivery that brought a notification, byte for byte as received. Credentials in it are replaced unless the
+/// caller's token has the scope `secrets`.
 #[utoipa::path(params(("id" = String, Path)), responses(
     (status = 200, description = "as received", content_type = "application/octet-stream"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
@@ -97,7 +99,10 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>)
 pub(super) async fn raw(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let body = async {
         let delivery = api.reader.delivery_of(notification_id(&id)?).await?.ok_or_else(no_notification)?;
-        delivery.body.ok_or_else(|| Problem::NotFound("the body was erased".to_owned()))
+        let body = delivery.body.ok_or_else(|| Problem::NotFound("the body was erased".to_owned()))?;
+        let secrets =
+            source(&delivery.source).filter(|_| !Leave::of(&request).secrets).map_or(&[][..], |source| source.secrets());
+        Ok::<_, Problem>(redacted(body, secrets))
     };
     // A body is a stranger's text: it is never to be taken for a page of ours.
     match body.await {

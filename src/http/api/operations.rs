@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use super::{
     Api,
-    query::{Paging, Query, instant, list as page_of, named, patience, platform_id},
+    query::{Paging, Query, instant, list as page_of, named, patience, platform_id, source_name},
 };
 use crate::{
     domain::{ids::OperationId, operation::State},
@@ -64,7 +64,7 @@ struct OperationQuery {
 impl OperationQuery {
     fn filter(&self) -> Result<OperationFilter, Problem> {
         Ok(OperationFilter {
-            source: self.source.clone(),
+            source: source_name(self.source.as_ref())?,
             call_id: platform_id(self.call_id.as_ref()),
             operation_id: platform_id(self.operation_id.as_ref()),
             context: self.context.clone(),
@@ -129,7 +129,7 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>,
 #[get("/v1/operations/{id}/history")]
 pub(super) async fn history(api: Data<Api>, request: HttpRequest, id: Path<String>) -> HttpResponse {
     let history = async {
-        let history = api.reader.history(operation_id(&id)?).await?.ok_or_else(no_operation)?;
+        let history = api.reader.history(operation_id(&id)?, api.clock.now()).await?.ok_or_else(no_operation)?;
         Ok(List { value: history.into_iter().map(HistoryView::from).collect(), next_link: None })
     };
     answer(history.await, &request)
@@ -167,7 +167,7 @@ pub(super) async fn wait_for_match(api: Data<Api>, request: HttpRequest, query: 
     let operation = async {
         let asked = &query.0;
         let filter = OperationFilter {
-            source: asked.source.clone(),
+            source: source_name(asked.source.as_ref())?,
             call_id: platform_id(asked.call_id.as_ref()),
             context: asked.context.clone(),
             kind: asked.kind.clone(),

@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 use crate::{
     domain::ids::{PlatformId, Seq},
     http::{problem::Problem, view::List},
+    source::{SOURCES, source},
     store::rows::{Page, PageRequest},
 };
 
@@ -102,6 +103,13 @@ pub(super) fn named<T>(
 ) -> Result<Option<T>, Problem> {
     let Some(value) = value else { return Ok(None) };
     parse(value).map(Some).ok_or_else(|| Problem::InvalidQuery(format!("{name}: one of {}", known.join(", "))))
+}
+
+/// The name of a source.
+pub(super) fn source_name(name: Option<&String>) -> Result<Option<String>, Problem> {
+    let known: Vec<&str> = SOURCES.iter().map(|source| source.name()).collect();
+    let source = named("source", name, source, &known)?;
+    Ok(source.map(|source| source.name().to_owned()))
 }
 
 /// Seconds that somebody is willing to wait.

@@ -1,6 +1,7 @@
 //! Calls.
 
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{ResultView, time, times};
@@ -9,6 +10,7 @@ use crate::{
         call::{CallState, Direction},
         operation::State,
     },
+    http::api::Leave,
     store::rows::CallRow,
 };
 
@@ -27,8 +29,15 @@ pub struct CallView {
     direction: Option<&'static str>,
     chain_id: Option<String>,
     scenario_id: Option<String>,
+    /// The conversation, as the server knows it.
     server_call_id: Option<String>,
+    /// What ties its calls together.
     correlation_id: Option<String>,
+    /// Who calls, where the platform told with the call; when one call is asked for. `redacted` unless the caller may see
+    /// secrets.
+    from: Option<String>,
+    /// Who is called, likewise.
+    to: Option<String>,
     /// Other calls of the same conversation.
     related_calls: Vec<String>,
     first_seen_at: String,
@@ -66,6 +75,20 @@ impl OperationCounts {
     }
 }
 
+impl CallView {
+    /// The call with those whom it is between.
+    #[must_use]
+    pub fn with_people(self, people: Option<&Value>, leave: Leave) -> Self {
+        let party = |name: &str| {
+            let party = people?.get(name)?;
+            let ids = [party.get("rawId"), party.pointer("/phoneNumber/value"), party.pointer("/communicationUser/id")];
+            let id = ids.into_iter().flatten().find_map(Value::as_str)?;
+            Some(if leave.secrets { id.to_owned() } else { "redacted".to_owned() })
+        };
+        Self { from: party("from"), to: party("to"), ..self }
+    }
+}
+
 impl From<CallRow> for CallView {
     fn from(row: CallRow) -> Self {
         Self {
@@ -74,8 +97,10 @@ impl From<CallRow> for CallView {
             direction: row.story.direction.map(Direction::as_str),
             chain_id: row.story.chain_id,
             scenario_id: row.story.scenario_id,
-            server_call_id: None,
-            correlation_id: None,
+            server_call_id: row.story.server_call_id.map(|id| id.to_string()),
+            correlation_id: row.story.correlation_id.map(|id| id.to_string()),
+            from: None,
+            to: None,
             related_calls: row.related_calls.iter().map(ToString::to_string).collect(),
             first_seen_at: time(row.first_seen_at),
             established_at: times(row.story.established_at),

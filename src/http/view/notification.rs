@@ -63,7 +63,8 @@ impl From<NotificationRow> for NotificationView {
         let state = told_state(&row);
         let context = match &row.facts.fact {
             Fact::Operation(fact) => fact.context.clone(),
-            Fact::Call(_) | Fact::Participants(_) | Fact::Other => None,
+            Fact::Call(fact) => fact.context.clone(),
+            Fact::Participants(_) | Fact::Other => None,
         };
         Self {
             id: row.id.to_string(),

@@ -44,10 +44,9 @@ impl From<NotificationRow> for TimelineView {
 fn summary(row: &NotificationRow) -> (&'static str, String) {
     let facts = &row.facts;
     match &facts.fact {
+        Fact::Operation(fact) if fact.tone => ("tone", tone(facts.sequence)),
         Fact::Operation(fact) => ("operation", format!("{} {}{}", facts.kind, fact.state.as_str(), numbers(&fact.result))),
-        Fact::Call(fact) if fact.tone => {
-            ("tone", facts.sequence.map_or_else(|| "a tone".to_owned(), |sequence| format!("tone no. {sequence}")))
-        }
+        Fact::Call(fact) if fact.tone => ("tone", tone(facts.sequence)),
         Fact::Call(fact) => {
             let state = fact.state.map_or_else(|| facts.change.clone(), |state| state.as_str().to_owned());
             ("call", format!("call {state}{}", numbers(&fact.result)))
@@ -56,6 +55,11 @@ fn summary(row: &NotificationRow) -> (&'static str, String) {
         Fact::Participants(number) => ("participants", format!("{number} participants")),
         Fact::Other => ("other", format!("{} {}", facts.kind, facts.change)),
     }
+}
+
+/// Which one it is, is personal.
+fn tone(sequence: Option<i64>) -> String {
+    sequence.map_or_else(|| "a tone".to_owned(), |sequence| format!("tone no. {sequence}"))
 }
 
 /// The numbers behind a state, as support people write them.

@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{operation::result, wire::Fields};
-use crate::domain::{
-    call::{CallFact, CallState, Direction},
-    ids::PlatformId,
-    text,
+use super::operation::result;
+use crate::{
+    domain::{
+        call::{CallFact, CallState, Direction},
+        ids::PlatformId,
+        text,
+    },
+    source::json::Fields,
 };
 
 /// The fact in the data of a call.
@@ -17,6 +20,8 @@ pub(super) fn fact(data: Fields<'_>, change: &str) -> CallFact {
         chain_id: data.text("callChainId").and_then(PlatformId::parse).map(|id| text::tame(id.as_str())),
         result: result(data),
         tone: data.object("toneInfo").0.is_some(),
+        context: None,
+        releases: false,
     }
 }
 

@@ -4,22 +4,13 @@
 //! its content. Neither alone would do: a roster that returns to an earlier content is news, and one request may bring
 //! several items. An operation ends once, however often its end is sent: there the content alone decides.
 
-use aws_lc_rs::digest::{Context, SHA256};
-
-use crate::domain::notification::Identity;
+use crate::{domain::notification::Identity, source::identity::identity_of};
 
 /// The identity of an item's JSON. The item holds its own URL, so that call and resource are a part of it.
 ///
 /// Without `message_id` the content alone decides.
 pub(super) fn identity(message_id: Option<&str>, json: &str) -> Identity {
-    let mut digest = Context::new(&SHA256);
-    for part in [message_id.unwrap_or_default().as_bytes(), &compact(json)] {
-        // the length first, so that no two lists of parts look alike
-        digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        digest.update(part);
-    }
-    let digest = digest.finish();
-    Identity(digest.as_ref().first_chunk().copied().unwrap_or_default())
+    identity_of(&[message_id.unwrap_or_default().as_bytes(), &compact(json)])
 }
 
 /// JSON without insignificant white space (RFC 8259 §2): proxies may lay a body out anew.

@@ -2,8 +2,11 @@
 //!
 //! A type that we know decides; else the URL does.
 
-use super::{resource::Part, wire::Fields};
-use crate::domain::{operation::UNTYPED, text};
+use super::resource::Part;
+use crate::{
+    domain::{operation::UNTYPED, text},
+    source::json::Fields,
+};
 
 /// What a notification is about, and what the platform calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]

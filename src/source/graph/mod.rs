@@ -9,23 +9,21 @@
 //! ```
 //!
 //! To add a type: one line in `kind.rs`, its fixture in `tests/fixtures/graph`. To add a result code: one line
-//! in `codes/`.
+//! in `source/codes/`.
 
 mod call;
-mod codes;
 mod identity;
 mod kind;
 mod operation;
 mod people;
 mod read;
 mod resource;
-mod surrogates;
 #[cfg(test)]
 mod tests;
 mod trust;
 mod wire;
 
-use super::{Inbound, NotificationSource, Reading, Unreadable};
+use super::{Inbound, NotificationSource, Reading, Unreadable, codes};
 use crate::domain::trust::TrustDefaults;
 
 /// Microsoft Graph cloud communications.
@@ -35,6 +33,10 @@ pub struct Graph;
 impl NotificationSource for Graph {
     fn name(&self) -> &'static str {
         "graph"
+    }
+
+    fn usual_path(&self) -> &'static str {
+        "/api/calls"
     }
 
     fn trust_defaults(&self) -> TrustDefaults {

@@ -4,12 +4,14 @@
 //! `resultInfo`. A `completed` may have been canceled (`call-senddtmftones`, first error example) or have failed (its second), and a
 //! `failed` may have been canceled (`call-cancelmediaprocessing`). [`State`] is the one answer.
 
-use super::wire::{Fields, number};
-use crate::domain::{
-    ids::PlatformId,
-    operation::{OperationFact, State},
-    result::ResultInfo,
-    text,
+use crate::{
+    domain::{
+        ids::PlatformId,
+        operation::{OperationFact, State},
+        result::ResultInfo,
+        text,
+    },
+    source::json::{Fields, number},
 };
 
 /// "Action failed, the operation was cancelled" (`call-cancelmediaprocessing`).
@@ -35,7 +37,7 @@ pub(super) fn fact(data: Fields<'_>, change: &str, operation_id: Option<Platform
     let result = result(data);
     let (state, inferred) = state(data, change, &result);
     let context = data.text("clientContext").map(str::to_owned);
-    OperationFact { operation_id, kind, context, state, inferred, result }
+    OperationFact { operation_id, kind, context, state, inferred, recurs: false, tone: false, result }
 }
 
 /// Where the operation stands, and whether we concluded rather than read it.

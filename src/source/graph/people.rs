@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::wire::Fields;
+use crate::source::json::Fields;
 
 /// The participants that the data of an item names.
 pub(super) fn participants(data: &Value) -> Vec<Fields<'_>> {

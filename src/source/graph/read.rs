@@ -8,7 +8,7 @@ use super::{
     kind::{JOINING, Kind, Shape},
     operation, people,
     resource::{Part, Resource},
-    wire::{self, Envelope, Fields, Item},
+    wire::Envelope,
 };
 use crate::{
     domain::{
@@ -17,13 +17,16 @@ use crate::{
         operation::OperationFact,
         text,
     },
-    source::{Answers, Inbound, JoinAnswer, Reading, Reply, Unreadable},
+    source::{
+        Answers, Inbound, JoinAnswer, Reading, Reply, Unreadable,
+        json::{Fields, Item, text as text_of},
+    },
 };
 
 /// Reads a body that came from an authenticated caller.
 pub(super) fn read(inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
     let message_id = inbound.correlation.message_id.as_deref();
-    match Envelope::parse(&wire::text(inbound.body))? {
+    match Envelope::parse(&text_of(inbound.body))? {
         Envelope::Notifications(items) => {
             let notifications: Vec<Notification> = items.iter().map(|item| notification(item, message_id)).collect();
             let reply = reply(&notifications, inbound.answers);
@@ -41,13 +44,8 @@ fn legacy_incoming_call(json: &str, message_id: Option<&str>) -> Notification {
         call: None,
         subject: "legacy".to_owned(),
         identity: identity(message_id, json),
-        facts: Facts {
-            kind: "legacyIncomingCall".to_owned(),
-            change: "created".to_owned(),
-            occurred_at: None,
-            sequence: None,
-            fact: Fact::Other,
-        },
+        named: false,
+        facts: Facts::new("legacyIncomingCall".to_owned(), "created".to_owned(), Fact::Other),
         recognized: true,
         personal: None,
     }
@@ -126,13 +124,9 @@ fn notification(item: &Item<'_>, message_id: Option<&str>) -> Notification {
         recognized: found.kind.recognized && call.is_some(),
         call,
         subject: said.subject,
-        facts: Facts {
-            kind: found.kind.name,
-            change: found.change,
-            occurred_at: None, // no body has a time
-            sequence: said.sequence,
-            fact: said.fact,
-        },
+        named: false,
+        // no body has a time
+        facts: Facts { sequence: said.sequence, ..Facts::new(found.kind.name, found.change, said.fact) },
         personal: said.personal,
     }
 }

@@ -4,8 +4,10 @@
 //! beside the other), `/applications/{id}/calls/{id}`, without the leading slash (`participant-startholdmusic`), with ids
 //! undashed and upper-case.
 
-use super::wire::Fields;
-use crate::domain::{ids::PlatformId, text};
+use crate::{
+    domain::{ids::PlatformId, text},
+    source::json::Fields,
+};
 
 /// What a URL names.
 #[derive(Clone, Debug, PartialEq, Eq)]

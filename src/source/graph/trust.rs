@@ -14,4 +14,5 @@ const METADATA: &[&str] = &["https://api.aps.skype.com/v1/.well-known/OpenIdConf
 
 /// The defaults. A token without a tenant is refused, as `AuthenticationProvider.cs` does: the tenant is the only thing
 /// that tells the customers of a multi-tenant bot apart.
-pub(super) const DEFAULTS: TrustDefaults = TrustDefaults { issuers: ISSUERS, metadata: METADATA, tenant_required: true };
+pub(super) const DEFAULTS: TrustDefaults =
+    TrustDefaults { issuers: ISSUERS, metadata: METADATA, tenant_required: true, publishers: &[], secret_suffices: false };

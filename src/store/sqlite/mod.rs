@@ -10,6 +10,7 @@
 mod batch;
 mod projection;
 pub(super) mod read;
+mod settle;
 pub(super) mod upkeep;
 pub(super) mod writer;
 

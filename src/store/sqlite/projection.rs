@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     domain::{
-        call::{CallState, CallStory},
+        call::{CallState, CallStory, Release},
         ids::{NotificationId, PlatformId, Seq},
-        notification::{Fact, Facts},
-        operation::{HeldFact, Operation},
+        notification::Facts,
+        operation::{HeldFact, Lapse, Operation},
     },
     store::StoreError,
 };
@@ -37,7 +37,20 @@ pub(super) struct SavedCall {
     pub(super) tenant: Option<String>,
     pub(super) first_seen_at: i64,
     pub(super) data_key: Option<String>,
+    /// When what is open in it counts as failed (milliseconds); what is stored stays.
+    pub(super) lapses_at: Option<i64>,
     pub(super) story: CallStory,
+}
+
+/// How a call ended, if that ends what is open in it.
+pub(super) fn lapse(
+    call: i64,
+    release: Option<&Release>,
+    lapses_at: Option<i64>,
+    over: bool,
+) -> Result<Option<Lapse>, StoreError> {
+    let (Some(release), Some(lapses_at)) = (release, lapses_at) else { return Ok(None) };
+    Ok(Some(Lapse { by: NotificationId(release.by), at: release.at, due: instant("call", call, lapses_at)?, over }))
 }
 
 /// The facts about operations that are held for `subjects`, a JSON array of `[call, subject]`.
@@ -66,9 +79,8 @@ pub(super) async fn held_facts(
 
 /// A stored notification as a fact about an operation; `None` if it is about something else.
 pub(super) fn held_fact(id: i64, received_at: i64, late: bool, facts: &str) -> Result<Option<HeldFact>, StoreError> {
-    let Fact::Operation(fact) = read_facts(id, facts)?.fact else { return Ok(None) };
     let received_at = instant("notification", id, received_at)?;
-    Ok(Some(HeldFact { id: NotificationId(Seq(id)), received_at, late, fact }))
+    Ok(HeldFact::of(NotificationId(Seq(id)), received_at, late, &read_facts(id, facts)?))
 }
 
 /// The normalised facts of a stored notification.
@@ -95,11 +107,11 @@ pub(super) async fn save_operations(
     sqlx::query(
         "INSERT INTO operation
              (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
-              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications)
+              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
                 value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
                 value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
-                value ->> 12
+                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1)
          FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
@@ -157,18 +169,25 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
         .map(|call| {
             let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
             let state = call.story.state().map(CallState::as_str);
-            (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story)
+            let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
+            let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup_hash(id.as_str()));
+            let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at);
+            (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
         })
         .collect();
     sqlx::query(
         "INSERT INTO call
-             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story)
+             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
+              correlation_hash, server_call_hash, lapses_at)
          SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
-                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5
+                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5,
+                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]'
          FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
-             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story",
+             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
+             correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
+             lapses_at = coalesce(lapses_at, excluded.lapses_at)",
     )
     .bind(json(&rows)?)
     .execute(connection)

@@ -20,9 +20,8 @@ use crate::{
     domain::{
         call::CallStory,
         delivery::Correlation,
-        ids::PlatformId,
-        notification::Fact,
-        operation::{HeldFact, operations},
+        ids::{NotificationId, PlatformId, Seq},
+        operation::{HeldFact, Lapse, operations},
     },
     store::{
         OpenError, Options, StoreError,
@@ -202,8 +201,7 @@ async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derive
             Some(Err(_)) => return Err(StoreError::Inconsistent { table: "delivery", column: "correlation", id }),
         };
         let told = read_facts(id, &facts)?;
-        let fact = if let Fact::Call(fact) = &told.fact { Some(fact) } else { None };
-        derived.stories.entry(call).or_default().absorb(fact, &correlation, at);
+        derived.stories.entry(call).or_default().absorb(NotificationId(Seq(id)), &told, &correlation, at);
         if let Some(held) = held_fact(id, received_at, disposition == "late", &facts)? {
             derived.facts.entry((call, subject)).or_default().push(held);
         }
@@ -218,11 +216,13 @@ async fn rebuild_operations(
     differences: &mut Vec<Difference>,
 ) -> Result<(), StoreError> {
     let held = operation_rows(connection, calls).await?;
+    let lapses = lapses(connection, calls, derived).await?;
     let saved: Vec<SavedOperation> = derived
         .facts
         .iter()
         .flat_map(|((call, subject), facts)| {
-            operations(facts).into_iter().map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
+            let told = operations(facts, lapses.get(call)).into_iter();
+            told.map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
         })
         .collect();
     let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
@@ -231,6 +231,25 @@ async fn rebuild_operations(
     let now = operation_rows(connection, calls).await?;
     differences.extend(differing("operation op_", &held, &now));
     Ok(())
+}
+
+/// How some calls ended, if that ends what is open in them: over as far as it has been written down, so that the mere passing of
+/// time is no difference.
+async fn lapses(connection: &mut SqliteConnection, calls: &str, derived: &Derived) -> Result<BTreeMap<i64, Lapse>, StoreError> {
+    let rows: Vec<(i64, i64, bool)> = sqlx::query_as(
+        "SELECT id, lapses_at, settled FROM call WHERE id IN (SELECT value FROM json_each(?1)) AND lapses_at IS NOT NULL",
+    )
+    .bind(calls)
+    .fetch_all(connection)
+    .await?;
+    let mut lapses = BTreeMap::new();
+    for (id, lapses_at, settled) in rows {
+        let release = derived.stories.get(&id).and_then(|story| story.release.as_ref());
+        if let Some(lapse) = projection::lapse(id, release, Some(lapses_at), settled)? {
+            lapses.insert(id, lapse);
+        }
+    }
+    Ok(lapses)
 }
 
 async fn rebuild_calls(
@@ -253,7 +272,18 @@ async fn rebuild_calls(
     for (id, source, call_id, receiver, audience, tenant, first_seen_at) in rows {
         let call_id = PlatformId::parse(&call_id).ok_or(StoreError::Inconsistent { table: "call", column: "call_id", id })?;
         let story = derived.stories.remove(&id).unwrap_or_default();
-        saved.push(SavedCall { id, source, call_id, receiver, audience, tenant, first_seen_at, data_key: None, story });
+        saved.push(SavedCall {
+            id,
+            source,
+            call_id,
+            receiver,
+            audience,
+            tenant,
+            first_seen_at,
+            data_key: None,
+            lapses_at: None,
+            story,
+        });
     }
     projection::save_calls(connection, &saved).await?;
     let now = call_rows(connection, calls).await?;
@@ -265,7 +295,7 @@ async fn rebuild_calls(
 async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT id, json_array(call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result,
-                               subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
+                               source, subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
                                notifications)
          FROM operation
          WHERE call_id IN (SELECT value FROM json_each(?1))",
@@ -279,7 +309,7 @@ async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Resul
 /// The derived columns of some calls, as one text each.
 async fn call_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
     let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT id, json_array(state, chain_id, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
+        sqlx::query_as("SELECT id, json_array(state, chain_id, correlation_hash, server_call_hash, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(calls)
             .fetch_all(connection)
             .await?;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
-    is_refusal,
+    is_refusal, settle,
 };
 use crate::{
     domain::{clock::Clock, delivery::Delivery, ids::Seq, trust::Admitted},
@@ -96,6 +96,7 @@ pub(in crate::store) struct Writer {
     connect: SqliteConnectOptions,
     master: Arc<MasterKey>,
     clock: Clock,
+    grace: Duration,
     positions: Option<Positions>,
     observer: Observer,
     jobs: mpsc::Receiver<Job>,
@@ -122,6 +123,7 @@ impl Writer {
             connect: opened.connect,
             master: opened.master,
             clock: options.clock.clone(),
+            grace: options.disconnect_grace,
             positions: None,
             observer: Arc::clone(&options.observer),
             jobs,
@@ -146,6 +148,7 @@ impl Writer {
                 _ = tick.tick() => {
                     self.probe().await;
                     self.flush_rejections().await;
+                    self.settle().await;
                 }
                 job = self.jobs.recv() => match job {
                     Some(job) => self.commit_group(job).await,
@@ -192,19 +195,11 @@ impl Writer {
     async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Recorded>, RecordError> {
         let started = Instant::now();
         match self.try_commit(jobs).await {
-            Ok(batched) => {
+            Ok(mut batched) => {
                 self.set_writable(true);
-                (self.observer)(&Committed {
-                    deliveries: jobs.len(),
-                    took: started.elapsed(),
-                    kinds: batched.kinds,
-                    finals: batched.finals,
-                });
-                if !batched.changed.is_empty() {
-                    // Nobody listening is no error.
-                    let _receivers = self.changes.send(Arc::new(batched.changed));
-                }
-                Ok(batched.recorded)
+                let recorded = std::mem::take(&mut batched.recorded);
+                self.tell(started.elapsed(), jobs.len(), batched);
+                Ok(recorded)
             }
             Err(error) => Err(self.failed(&error)),
         }
@@ -216,7 +211,7 @@ impl Writer {
             return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
         };
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let batched = batch::record(&mut transaction, &self.master, positions, jobs).await?;
+        let batched = batch::record(&mut transaction, &self.master, self.grace, positions, jobs).await?;
         transaction.commit().await?;
         Ok(batched)
     }
@@ -284,6 +279,47 @@ impl Writer {
         // Enough to need room on the disk, and nothing that anybody reads.
         sqlx::query("UPDATE ledger SET key_check = key_check").execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Writes down what the passing of time has decided; readers have known since.
+    async fn settle(&mut self) {
+        while *self.writable.borrow() {
+            match self.try_settle().await {
+                Ok(Some(settled)) => self.tell(Duration::ZERO, 0, settled),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(error = %error, "operations that ended with their calls could not be written down yet");
+                    self.connection = None;
+                    return;
+                }
+            }
+            if !self.jobs.is_empty() {
+                return; // deliveries wait: go on at the next tick
+            }
+        }
+    }
+
+    async fn try_settle(&mut self) -> Result<Option<Batched>, StoreError> {
+        self.connect().await?;
+        let now = self.clock.now();
+        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return Ok(None) };
+        let due = settle::due(connection, now).await?;
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let settled = settle::settle(&mut transaction, positions, &due).await?;
+        transaction.commit().await?;
+        Ok(Some(settled))
+    }
+
+    /// Tells those who listen what was committed.
+    fn tell(&self, took: Duration, deliveries: usize, batched: Batched) {
+        (self.observer)(&Committed { deliveries, took, kinds: batched.kinds, finals: batched.finals });
+        if !batched.changed.is_empty() {
+            // Nobody listening is no error.
+            let _receivers = self.changes.send(Arc::new(batched.changed));
+        }
     }
 
     /// Whether this changed anything.

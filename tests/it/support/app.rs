@@ -3,10 +3,11 @@
 use std::{path::PathBuf, time::Instant};
 
 use callback_ledger::{
-    app::{App, Surroundings, source_names},
+    app::{App, Surroundings, known_sources},
     auth::KeySettings,
     config::Config,
     domain::clock::Clock,
+    source::source,
 };
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, RequestBuilder, StatusCode};
@@ -30,8 +31,10 @@ pub struct TestApp {
 }
 
 /// What a test may want otherwise.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Settings {
+    /// The source of the one receiver, at its usual path.
+    pub source: &'static str,
     /// Environment variables of the configuration, without their prefix: `("PUBLIC__MAX_BODY_BYTES", "2048")`.
     pub env: Vec<(&'static str, String)>,
     /// Further lines of the one receiver's section.
@@ -40,6 +43,13 @@ pub struct Settings {
     pub sections: String,
     /// How keys are fetched.
     pub keys: KeySettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (env, receiver, sections) = (Vec::new(), String::new(), String::new());
+        Self { source: "graph", env, receiver, sections, keys: KeySettings::default() }
+    }
 }
 
 /// A clock that starts at the instant the issuer's tokens are made for, and runs.
@@ -73,6 +83,11 @@ impl TestApp {
         Self::start_with(Settings::default()).await
     }
 
+    /// Starts with a receiver of this source.
+    pub async fn of(source: &'static str) -> Self {
+        Self::start_with(Settings { source, ..Settings::default() }).await
+    }
+
     /// Starts, and waits until it is ready.
     pub async fn start_with(settings: Settings) -> Self {
         let app = Self::start_without_keys(FakeIssuer::start().await, settings).await;
@@ -95,7 +110,10 @@ impl TestApp {
         let file = self.folder.path().join("test.toml");
         let (receiver, sections) = (&self.settings.receiver, &self.settings.sections);
         let toml = format!(
-            "[[receiver]]\npath = \"/api/calls\"\nsource = \"graph\"\naudience = [\"{AUDIENCE}\"]\nmetadata = [\"{}\"]\n{receiver}\n{sections}\n",
+            "[[receiver]]\npath = \"{}\"\nsource = \"{}\"\naudience = [\"{AUDIENCE}\"]\nissuers = [\"{}\"]\nmetadata = [\"{}\"]\n{receiver}\n{sections}\n",
+            self.path(),
+            self.settings.source,
+            self.issuer.issuer(),
             self.issuer.metadata_url()
         );
         std::fs::write(&file, toml).unwrap();
@@ -105,7 +123,7 @@ impl TestApp {
             ("CALLBACK_LEDGER__LEDGER__URL".to_owned(), format!("sqlite://{}", self.ledger().display())),
         ];
         env.extend(self.settings.env.iter().map(|(name, value)| (format!("CALLBACK_LEDGER__{name}"), value.clone())));
-        let config = Config::load(Some(&file), env).unwrap().for_service(&source_names()).unwrap();
+        let config = Config::load(Some(&file), env).unwrap().for_service(&known_sources()).unwrap();
         let surroundings = Surroundings { clock: running_clock(), keys: self.settings.keys, ..Surroundings::default() };
         let app = App::build(&config, surroundings).await.unwrap();
         self.public = format!("http://{}", app.public_address().unwrap());
@@ -142,9 +160,14 @@ impl TestApp {
         self.folder.path().join("test.db")
     }
 
+    /// The receiver's path.
+    pub fn path(&self) -> &'static str {
+        source(self.settings.source).unwrap().usual_path()
+    }
+
     /// A POST to the receiver, with nothing on it yet.
     pub fn callback(&self) -> RequestBuilder {
-        self.client.post(format!("{}/api/calls", self.public)).header("content-type", "application/json")
+        self.client.post(format!("{}{}", self.public, self.path())).header("content-type", "application/json")
     }
 
     /// Posts a body with a good token.

@@ -31,6 +31,8 @@ pub const NOW: i64 = 1_767_225_600;
 pub const AUDIENCE: &str = "0efc74f7-41c3-47a4-8775-7259bfef4241";
 /// The tenant of a default token.
 pub const TENANT: &str = "1fdd12d0-4620-44ed-baec-459b611f84b2";
+/// The application that asked for a default token: Event Grid.
+pub const PUBLISHER: &str = "4962773b-9cdb-44cf-a8bf-237846a00ab7";
 /// The issuer of a default token.
 pub const ISSUER: &str = "https://api.botframework.com";
 
@@ -131,6 +133,8 @@ impl FakeIssuer {
             audiences: vec![self.audience.clone()],
             tenant_required: true,
             tenants: Vec::new(),
+            publishers: Vec::new(),
+            secret: None,
             entries: vec![self.trust_entry()],
         }
     }
@@ -193,7 +197,8 @@ impl FakeIssuer {
     /// A token that is good in every respect, to be spoilt.
     pub fn token(&self) -> TokenBuilder {
         let key = self.state.keys.lock().unwrap()[0].clone();
-        let claims = json!({ "iss": self.name, "aud": self.audience, "tid": TENANT, "iat": NOW, "nbf": NOW, "exp": NOW + 3900 });
+        let claims = json!({ "iss": self.name, "aud": self.audience, "tid": TENANT, "azp": PUBLISHER,
+                             "iat": NOW, "nbf": NOW, "exp": NOW + 3900 });
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": key.id });
         TokenBuilder { key, header: members(header), claims: members(claims), raw_claims: None, now: NOW }
     }

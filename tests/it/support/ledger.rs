@@ -15,7 +15,7 @@ use callback_ledger::{
         operation::Deadlines,
         trust::Admitted,
     },
-    source::{Answers, Inbound, source},
+    source::{Answers, Head, Inbound, source},
     store::{
         Ledger, LedgerReader, OpenError, Options, RecordError, Recorded, RecordedNotification,
         rows::{OperationFilter, OperationRow, PageRequest},
@@ -68,6 +68,7 @@ pub fn options(path: impl Into<PathBuf>) -> Options {
         path: path.into(),
         master_key: None,
         clock: Clock::system(),
+        disconnect_grace: Duration::from_secs(30),
         deadlines: Deadlines { default: Duration::from_mins(5), by_kind: std::collections::BTreeMap::new() },
         observer: Arc::new(|_| ()),
     }
@@ -146,11 +147,16 @@ pub fn delivery(body: &Value, message_id: Option<&str>) -> Delivery {
 }
 
 pub fn correlated(body: &Value, correlation: Correlation) -> Delivery {
-    let graph = source("graph").unwrap();
+    delivery_of("graph", body, correlation)
+}
+
+/// A body as this source reads it, just received.
+pub fn delivery_of(name: &str, body: &Value, correlation: Correlation) -> Delivery {
+    let source = source(name).unwrap();
     let body = body.to_string().into_bytes();
-    let inbound = Inbound { body: &body, correlation: &correlation, answers: &Answers::default() };
-    let content = graph.read(&inbound).map_or(Content::Unreadable, |reading| Content::Read(reading.notifications));
-    Delivery { source: graph.name(), received_at: Timestamp::now(), correlation, body, content }
+    let inbound = Inbound { body: &body, head: &Head::default(), correlation: &correlation, answers: &Answers::default() };
+    let content = source.read(&inbound).map_or(Content::Unreadable, |reading| Content::Read(reading.notifications));
+    Delivery { source: source.name(), received_at: Timestamp::now(), correlation, body, content }
 }
 
 /// One item of a body.

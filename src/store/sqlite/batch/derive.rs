@@ -14,7 +14,7 @@ use crate::{
         call::CallState,
         ids::PlatformId,
         notification::Fact,
-        operation::{Operation, operations},
+        operation::{HeldFact, Operation, operations},
     },
     store::{
         StoreError,
@@ -34,7 +34,8 @@ pub(super) async fn save_calls(
 ) -> Result<(), StoreError> {
     let mut saved = Vec::new();
     for ((source, call_id), call) in calls {
-        if call.before.as_ref() == Some(&call.story) {
+        // a call of which a batch brings nothing but a copy of another's event does not begin with it
+        if !call.told || call.before.as_ref() == Some(&call.story) {
             continue;
         }
         if call.before.as_ref().is_none_or(|before| before.state() != call.story.state()) {
@@ -49,6 +50,7 @@ pub(super) async fn save_calls(
             tenant: call.tenant.clone(),
             first_seen_at: call.first_seen_at.as_millisecond(),
             data_key: call.data_key.as_deref().map(hex),
+            lapses_at: call.lapses_at,
             story: call.story.clone(),
         });
     }
@@ -63,16 +65,18 @@ pub(super) async fn save_operations(
     batched: &mut Batched,
     changes: &mut Vec<Change>,
 ) -> Result<(), StoreError> {
-    let call_ids: HashMap<i64, &PlatformId> = calls.iter().map(|((_, id), call)| (call.id, *id)).collect();
+    let by_id: HashMap<i64, (&PlatformId, &Call)> = calls.iter().map(|((_, id), call)| (call.id, (*id, call))).collect();
     let mut saved = Vec::new();
     let mut gone = Vec::new();
     for ((call, subject), mut story) in stories {
         if story.new.is_empty() {
             continue;
         }
-        let before: BTreeMap<_, _> = operations(&story.before).into_iter().map(|operation| (operation.id, operation)).collect();
+        let lapse = by_id.get(&call).map_or(Ok(None), |(_, call)| call.lapse())?;
+        let told = |facts: &[HeldFact]| operations(facts, lapse.as_ref());
+        let before: BTreeMap<_, _> = told(&story.before).into_iter().map(|operation| (operation.id, operation)).collect();
         story.before.append(&mut story.new);
-        let after = operations(&story.before);
+        let after = told(&story.before);
         gone.extend(before.keys().filter(|id| !after.iter().any(|operation| operation.id == **id)).map(|id| id.0.0));
         for operation in after {
             let was = before.get(&operation.id);
@@ -82,7 +86,7 @@ pub(super) async fn save_operations(
             if operation.state.is_final() && !was.is_some_and(|was: &Operation| was.state.is_final()) {
                 batched.finals.push(operation.state);
             }
-            if let Some(call_id) = call_ids.get(&call) {
+            if let Some((call_id, _)) = by_id.get(&call) {
                 batched.changed.push(ChangedOperation {
                     id: operation.id,
                     call_id: (*call_id).clone(),
@@ -98,7 +102,7 @@ pub(super) async fn save_operations(
 
 /// A row of the change log.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(in crate::store::sqlite) struct Change {
     seq: i64,
     kind: &'static str,
     call: Option<i64>,
@@ -119,7 +123,7 @@ impl Change {
         Self { seq: planned.id, kind: "notification", call, notification: Some(planned.id), operation: None, state }
     }
 
-    fn operation(positions: &mut Positions, call: i64, operation: &Operation) -> Self {
+    pub(in crate::store::sqlite) fn operation(positions: &mut Positions, call: i64, operation: &Operation) -> Self {
         Self {
             seq: positions.next().0,
             kind: "operation",
@@ -136,7 +140,7 @@ impl Change {
     }
 }
 
-pub(super) async fn insert_changes(
+pub(in crate::store::sqlite) async fn insert_changes(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
     changes: &[Change],

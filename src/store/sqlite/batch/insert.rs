@@ -40,18 +40,21 @@ pub(super) async fn insert_notifications(
             let (call, at) = (row.call.map_or(0, |(call, _)| call), row.received_at.as_millisecond());
             let personal = row.personal.as_deref().map(hex);
             let disposition = row.disposition.as_str();
-            (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal)
+            let whose = (row.source, row.named);
+            (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal, whose)
         })
         .collect();
     let rows = json(&rows)?;
     let inserted = sqlx::query(
         "INSERT INTO notification
-             (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal)
+             (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
+              source, named)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
-                value ->> 6, value -> 7, unhex(value ->> 8)
+                value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]'
          FROM jsonb_each(?1)
          WHERE true
-         ON CONFLICT (call_id, subject, identity) DO NOTHING",
+         ON CONFLICT (call_id, subject, identity) DO NOTHING
+         ON CONFLICT (identity) WHERE named = 1 DO NOTHING",
     )
     .bind(&rows)
     .execute(&mut *connection)
@@ -71,10 +74,28 @@ async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<
         .await?;
     let new: BTreeSet<i64> = new.into_iter().collect();
     let repeats: Vec<&Planned<'_>> = planned.iter().filter(|row| !new.contains(&row.id)).collect();
-    let rows: Vec<_> = repeats
-        .iter()
-        .map(|row| (row.call.map_or(0, |(call, _)| call), &row.subject, hex(&row.identity), row.received_at.as_millisecond()))
-        .collect();
+    let of = |named: bool| -> Vec<_> {
+        let rows = repeats.iter().filter(|row| row.named == named);
+        rows.map(|row| (row.call.map_or(0, |(call, _)| call), &row.subject, hex(&row.identity), row.received_at.as_millisecond()))
+            .collect()
+    };
+    let (unnamed, named) = (of(false), of(true));
+    if !named.is_empty() {
+        sqlx::query(
+            "UPDATE notification
+             SET duplicates = duplicates + repeats.count,
+                 last_duplicate_at = max(coalesce(last_duplicate_at, 0), repeats.last)
+             FROM (
+                 SELECT unhex(value ->> 2) AS identity, count(*) AS count, max(value ->> 3) AS last
+                 FROM jsonb_each(?1)
+                 GROUP BY 1
+             ) AS repeats
+             WHERE notification.named = 1 AND notification.identity = repeats.identity",
+        )
+        .bind(json(&named)?)
+        .execute(&mut *connection)
+        .await?;
+    }
     sqlx::query(
         "UPDATE notification
          SET duplicates = duplicates + repeats.count,
@@ -89,7 +110,7 @@ async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<
            AND notification.subject = repeats.subject
            AND notification.identity = repeats.identity",
     )
-    .bind(json(&rows)?)
+    .bind(json(&unnamed)?)
     .execute(&mut *connection)
     .await?;
 

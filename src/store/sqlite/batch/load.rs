@@ -1,6 +1,9 @@
 //! 1. The calls that a batch speaks of, and the facts of the operations that it does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -12,7 +15,7 @@ use crate::{
         delivery::Content,
         ids::PlatformId,
         notification::{Fact, Notification},
-        operation::{HeldFact, OperationFact},
+        operation::{HeldFact, Lapse, Place},
     },
     store::{
         MasterKey, StoreError,
@@ -32,12 +35,17 @@ pub(super) struct Call {
     pub(super) audience: String,
     pub(super) tenant: Option<String>,
     pub(super) first_seen_at: Timestamp,
+    /// When what is open in it counts as failed (milliseconds), and whether that has been written.
+    pub(super) lapses_at: Option<i64>,
+    pub(super) settled: bool,
     /// Wrapped; `None` if the call was erased.
     pub(super) data_key: Option<Vec<u8>>,
     pub(super) seal: Option<Seal>,
     /// As stored; `None` for a call that begins in this batch.
     pub(super) before: Option<CallStory>,
     pub(super) story: CallStory,
+    /// Whether anything new was told of it.
+    pub(super) told: bool,
     /// The story while the plan is made, when it is not yet known what is a duplicate: for lateness alone.
     pub(super) expected: CallStory,
 }
@@ -50,7 +58,7 @@ fn notifications(job: &Job) -> &[Notification] {
 }
 
 /// Which of the calls asked for, and its stored half.
-type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String);
+type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String, Option<i64>, bool);
 
 pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<Calls<'a>, StoreError> {
     let asked: BTreeSet<(&str, &PlatformId)> = jobs
@@ -61,7 +69,8 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
         return Ok(Calls::new());
     }
     let rows: Vec<CallRow> = sqlx::query_as(
-        "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story
+        "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
+                lapses_at, settled
          FROM json_each(?1) AS asked
          CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0",
     )
@@ -70,7 +79,7 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
     .await?;
     let asked: Vec<_> = asked.into_iter().collect();
     rows.into_iter()
-        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story)| {
+        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled)| {
             let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
             let story: Option<CallStory> = serde_json::from_str(&story).ok();
             let (Some(key), Some(story)) = (key, story) else {
@@ -82,8 +91,11 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
                 audience,
                 tenant,
                 first_seen_at: instant("call", id, first_seen_at)?,
+                lapses_at,
+                settled,
                 data_key,
                 seal: None,
+                told: false,
                 before: Some(story.clone()),
                 expected: story.clone(),
                 story,
@@ -103,12 +115,28 @@ impl Call {
             audience: job.audience.clone(),
             tenant: job.tenant.clone(),
             first_seen_at: job.delivery.received_at,
+            lapses_at: None,
+            settled: false,
             data_key: Some(wrapped),
             seal: Some(seal),
             before: None,
+            told: false,
             story: CallStory::default(),
             expected: CallStory::default(),
         })
+    }
+
+    /// Fixes when what is open in it counts as failed, once it has ended.
+    pub(super) fn fix_lapse(&mut self, grace: Duration) {
+        let Some(release) = self.story.release.filter(|_| self.lapses_at.is_none()) else { return };
+        let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+        // from its commit, which follows its receipt within moments: what was committed before can then never be behind it
+        self.lapses_at = Some((release.by.0 / 1000).saturating_add(grace));
+    }
+
+    /// How it ended, if that ends what is open in it.
+    pub(super) fn lapse(&self) -> Result<Option<Lapse>, StoreError> {
+        projection::lapse(self.id, self.story.release.as_ref(), self.lapses_at, self.settled)
     }
 
     /// The key that seals what belongs to the call; `None` if the call was erased.
@@ -130,8 +158,38 @@ pub(super) type Stories = BTreeMap<(i64, String), Story>;
 pub(super) struct Story {
     pub(super) before: Vec<HeldFact>,
     pub(super) new: Vec<HeldFact>,
-    /// See [`Call::expected`].
-    pub(super) ended: bool,
+    /// What has ended and where; see [`Call::expected`].
+    ends: Ends,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// An operation that cannot follow another.
+    once: bool,
+    /// Where operations that can have ended, the last of them.
+    last: Option<Place>,
+}
+
+impl Story {
+    /// Whether the operation that this fact is about has ended. Where another may follow, that is the one which ended behind it.
+    pub(super) fn is_over_for(&self, held: &HeldFact) -> bool {
+        if !held.fact.recurs {
+            return self.ends.once;
+        }
+        !held.fact.state.is_final() && self.ends.last.as_ref().is_some_and(|end| held.place() < *end)
+    }
+
+    /// Takes note of the end that a fact tells.
+    pub(super) fn end_with(&mut self, held: &HeldFact) {
+        if !held.fact.state.is_final() || held.fact.inferred {
+            return;
+        }
+        if held.fact.recurs {
+            self.ends.last = self.ends.last.take().max(Some(held.place()));
+        } else {
+            self.ends.once = true;
+        }
+    }
 }
 
 pub(super) async fn load_stories(
@@ -153,12 +211,10 @@ pub(super) async fn load_stories(
         stories.entry((call, subject)).or_default().before.push(held);
     }
     for story in stories.values_mut() {
-        story.ended = story.before.iter().any(|held| ends(&held.fact));
+        for held in std::mem::take(&mut story.before) {
+            story.end_with(&held);
+            story.before.push(held);
+        }
     }
     Ok(stories)
-}
-
-/// Whether nothing can follow this fact but late ones.
-pub(super) fn ends(fact: &OperationFact) -> bool {
-    fact.state.is_final() && !fact.inferred
 }

@@ -13,15 +13,18 @@ mod insert;
 mod load;
 mod plan;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-pub(super) use self::plan::{QUARANTINE, quarantine_subject};
+pub(super) use self::{
+    derive::{Change, insert_changes},
+    plan::{QUARANTINE, quarantine_subject},
+};
 use self::{
-    derive::{Change, insert_changes, save_calls, save_operations},
+    derive::{save_calls, save_operations},
     insert::{insert_deliveries, insert_notifications},
     load::{load_calls, load_stories},
     plan::{Plan, Planned, PlannedDelivery},
@@ -53,6 +56,7 @@ pub(super) struct Batched {
 pub(super) async fn record(
     connection: &mut SqliteConnection,
     master: &MasterKey,
+    grace: Duration,
     positions: &mut Positions,
     jobs: &[Job],
 ) -> Result<Batched, StoreError> {
@@ -80,6 +84,9 @@ pub(super) async fn record(
         planned.tell(&mut calls, &mut stories);
         batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
         changes.push(Change::notification(planned));
+    }
+    for call in calls.values_mut() {
+        call.fix_lapse(grace);
     }
     save_calls(connection, positions, &calls, &mut changes).await?;
     save_operations(connection, positions, &calls, stories, &mut batched, &mut changes).await?;

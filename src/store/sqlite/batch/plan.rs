@@ -8,11 +8,10 @@ use serde::Serialize;
 
 use super::{
     hex,
-    load::{Call, Calls, Stories, ends},
+    load::{Call, Calls, Stories},
 };
 use crate::{
     domain::{
-        call::CallFact,
         delivery::{Content, Correlation},
         ids::{NotificationId, PlatformId, Seq},
         notification::{Disposition, Fact, Facts, Notification},
@@ -64,7 +63,10 @@ pub(super) struct Planned<'j> {
     /// The believed call: its position and its key among the batch's calls.
     pub(super) call: Option<(i64, (&'j str, &'j PlatformId))>,
     pub(super) subject: String,
+    pub(super) source: &'j str,
     pub(super) identity: [u8; 16],
+    /// Whether the identity alone decides what is a duplicate.
+    pub(super) named: bool,
     pub(super) received_at: Timestamp,
     pub(super) disposition: Disposition,
     pub(super) recognized: bool,
@@ -99,7 +101,9 @@ impl<'j> Plan<'_, 'j> {
             delivery,
             call: None,
             subject: item.subject.clone(),
+            source: job.delivery.source,
             identity: item.identity.0,
+            named: item.named,
             received_at: job.delivery.received_at,
             disposition: if item.recognized { Disposition::Applied } else { Disposition::Unrecognized },
             recognized: item.recognized,
@@ -107,8 +111,13 @@ impl<'j> Plan<'_, 'j> {
             correlation: &job.delivery.correlation,
             personal: None,
         };
+        if item.named {
+            planned.identity = named(job, &item.identity.0);
+        }
         let Some(call_id) = &item.call else {
-            planned.identity = apart(job, &item.identity.0);
+            if !item.named {
+                planned.identity = apart(job, &item.identity.0);
+            }
             return Ok(planned);
         };
         let key = (job.delivery.source, call_id);
@@ -120,13 +129,18 @@ impl<'j> Plan<'_, 'j> {
             planned.disposition = Disposition::Quarantined;
             planned.subject = quarantine_subject(call_id);
             planned.identity = apart(job, &item.identity.0);
+            planned.named = false;
             return Ok(planned);
         }
         planned.call = Some((call.id, key));
-        if is_late(call, &mut self.stories, item) && planned.recognized {
+        let late = match planned.held() {
+            Some(held) => is_late(call, &mut self.stories, &held, &planned.subject),
+            None => call.expected.is_over(),
+        };
+        if late && planned.recognized {
             planned.disposition = Disposition::Late;
         }
-        call.expected.absorb(call_fact(&item.facts), &job.delivery.correlation, job.delivery.received_at);
+        call.expected.absorb(NotificationId(Seq(id)), &item.facts, &job.delivery.correlation, job.delivery.received_at);
         if let Some(personal) = &item.personal {
             let text = serde_json::to_vec(personal).map_err(|_error| SealError)?;
             planned.personal = call.seal(self.master)?.map(|seal| seal.seal(&personal_place(id), &text)).transpose()?;
@@ -136,14 +150,15 @@ impl<'j> Plan<'_, 'j> {
 
     fn unreadable(&mut self, job: &'j Job, delivery: i64) -> Planned<'j> {
         let identity = apart(job, &job.delivery.body);
-        let facts =
-            Facts { kind: UNREADABLE.to_owned(), change: String::new(), occurred_at: None, sequence: None, fact: Fact::Other };
+        let facts = Facts::new(UNREADABLE.to_owned(), String::new(), Fact::Other);
         Planned {
             id: self.positions.next().0,
             delivery,
             call: None,
             subject: UNREADABLE.to_owned(),
+            source: job.delivery.source,
             identity,
+            named: false,
             received_at: job.delivery.received_at,
             disposition: Disposition::Quarantined,
             recognized: false,
@@ -190,8 +205,18 @@ impl<'j> Plan<'_, 'j> {
 /// The identity of what belongs to no believed call: copies are copies only if the same sender sent them to the same
 /// receiver, or a stranger's copy could hide another's.
 fn apart(job: &Job, content: &[u8]) -> [u8; 16] {
+    hash([job.delivery.source, &job.receiver, &job.audience, job.tenant.as_deref().unwrap_or_default()], content)
+}
+
+/// The identity of an event that its sender has named. Names of one customer say nothing of another's; at which of the
+/// customer's receivers it comes does not matter.
+fn named(job: &Job, name: &[u8]) -> [u8; 16] {
+    hash([job.delivery.source, "", &job.audience, job.tenant.as_deref().unwrap_or_default()], name)
+}
+
+fn hash(whose: [&str; 4], content: &[u8]) -> [u8; 16] {
     let mut hash = digest::Context::new(&digest::SHA256);
-    for part in [job.delivery.source, &job.receiver, &job.audience, job.tenant.as_deref().unwrap_or_default()] {
+    for part in whose {
         hash.update(part.as_bytes());
         hash.update(&[0]);
     }
@@ -210,20 +235,13 @@ pub(in crate::store::sqlite) fn quarantine_subject(call: &PlatformId) -> String 
 /// What such a subject begins with.
 pub(in crate::store::sqlite) const QUARANTINE: &str = "quarantine/";
 
-fn call_fact(facts: &Facts) -> Option<&CallFact> {
-    match &facts.fact {
-        Fact::Call(fact) => Some(fact),
-        Fact::Operation(_) | Fact::Participants(_) | Fact::Other => None,
-    }
-}
-
-/// Whether the story that this belongs to is over: the operation's own, for all else the call's.
-fn is_late(call: &Call, stories: &mut Stories, item: &Notification) -> bool {
-    let Fact::Operation(fact) = &item.facts.fact else { return call.expected.is_over() };
-    let story = stories.entry((call.id, item.subject.clone())).or_default();
-    let late = story.ended;
-    story.ended |= ends(fact);
-    late
+/// Whether the story that this belongs to is over: the operation's own, for all else the call's. Where the platform says no
+/// more after the end of a call, all that comes is late.
+fn is_late(call: &Call, stories: &mut Stories, item: &HeldFact, subject: &str) -> bool {
+    let story = stories.entry((call.id, subject.to_owned())).or_default();
+    let late = story.is_over_for(item);
+    story.end_with(item);
+    late || call.expected.release.is_some()
 }
 
 impl<'j> Planned<'j> {
@@ -231,15 +249,17 @@ impl<'j> Planned<'j> {
     pub(super) fn tell(&self, calls: &mut Calls<'j>, stories: &mut Stories) {
         let Some((id, key)) = self.call else { return };
         if let Some(call) = calls.get_mut(&key) {
-            call.story.absorb(call_fact(&self.facts), self.correlation, self.received_at);
+            call.told = true;
+            call.story.absorb(NotificationId(Seq(self.id)), &self.facts, self.correlation, self.received_at);
         }
-        if let Fact::Operation(fact) = &self.facts.fact {
-            stories.entry((id, self.subject.clone())).or_default().new.push(HeldFact {
-                id: NotificationId(Seq(self.id)),
-                received_at: self.received_at,
-                late: self.disposition == Disposition::Late,
-                fact: fact.clone(),
-            });
+        if let Some(held) = self.held() {
+            stories.entry((id, self.subject.clone())).or_default().new.push(held);
         }
+    }
+
+    /// What it says about an operation, if it does.
+    fn held(&self) -> Option<HeldFact> {
+        let late = self.disposition == Disposition::Late;
+        HeldFact::of(NotificationId(Seq(self.id)), self.received_at, late, &self.facts)
     }
 }

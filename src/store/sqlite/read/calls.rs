@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::{LedgerReader, newest_first, paged, read_json, times};
+use super::{Lead, LedgerReader, newest_first, paged, read_json, times};
 use crate::{
     domain::{
         call::CallStory,
@@ -19,52 +20,57 @@ use crate::{
 };
 
 impl LedgerReader {
-    /// A page of calls, newest first.
+    /// A page of calls as of `now`, newest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn calls(&self, filter: &CallFilter, page: PageRequest) -> Result<Page<CallRow>, StoreError> {
+    pub async fn calls(&self, filter: &CallFilter, page: PageRequest, now: Timestamp) -> Result<Page<CallRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_CALL);
+        let mut lead = Lead::default();
         if let Some(state) = &filter.state {
-            sql.push(" AND call.state = ").push_bind(state);
+            lead.push(&mut sql, " AND {}call.state = ").push_bind(state);
         }
         if let Some(source) = &filter.source {
-            sql.push(" AND +call.source = ").push_bind(source);
+            lead.push(&mut sql, " AND {}call.source = ").push_bind(source);
         }
         times(&mut sql, "call.id", "call.first_seen_at", filter.since, filter.until);
         newest_first(&mut sql, "call.id", page);
         let mut connection = self.connection().await?;
         let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-        let rows = rows.into_iter().map(CallSql::read).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.into_iter().map(|row| row.read(now)).collect::<Result<Vec<_>, _>>()?;
         Ok(paged(rows, page, |row| row.id))
     }
 
-    /// The calls with this platform id, one per source at the most.
+    /// The calls with this platform id as of `now`, one per source at the most.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn call(&self, call_id: &PlatformId) -> Result<Vec<CallRow>, StoreError> {
+    pub async fn call(&self, call_id: &PlatformId, now: Timestamp) -> Result<Vec<CallRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_CALL);
         sql.push(" AND call.call_id = ").push_bind(call_id.as_str());
         let mut connection = self.connection().await?;
         let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-        rows.into_iter().map(CallSql::read).collect()
+        rows.into_iter().map(|row| row.read(now)).collect()
     }
 }
 
 const SELECT_CALL: &str = "SELECT call.id, source, call_id, receiver, tenant_id, first_seen_at, story,
         (SELECT json_group_array(other.call_id ORDER BY other.id)
-         FROM (SELECT id, call_id
-               FROM call AS related
-               WHERE related.chain_id = call.chain_id AND related.id <> call.id
+         FROM (SELECT id, call_id FROM call AS related WHERE related.chain_id = call.chain_id
+               UNION
+               SELECT id, call_id FROM call AS related WHERE related.correlation_hash = call.correlation_hash
+               UNION
+               SELECT id, call_id FROM call AS related WHERE related.server_call_hash = call.server_call_hash
                ORDER BY id
-               LIMIT 50) AS other) AS related,
+               LIMIT 50) AS other
+         WHERE other.id <> call.id) AS related,
         (SELECT json_group_object(state, number)
          FROM (SELECT state, count(*) AS number
                FROM operation
                WHERE operation.call_id = call.id
                GROUP BY state)) AS operations,
-        (SELECT count(*) FROM notification WHERE notification.call_id = call.id) AS notifications
+        (SELECT count(*) FROM notification WHERE notification.call_id = call.id) AS notifications,
+        settled = 0 AND lapses_at IS NOT NULL AS unsettled, lapses_at
  FROM call
  WHERE true";
 
@@ -80,11 +86,15 @@ struct CallSql {
     related: String,
     operations: String,
     notifications: i64,
+    unsettled: bool,
+    lapses_at: Option<i64>,
 }
 
 impl CallSql {
-    fn read(self) -> Result<CallRow, StoreError> {
+    fn read(self, now: Timestamp) -> Result<CallRow, StoreError> {
         let id = self.id;
+        let lapsed = self.unsettled && self.lapses_at.is_some_and(|at| at <= now.as_millisecond());
+        let by_now = |state: State| if lapsed && !state.is_final() { State::Failed } else { state };
         let operations: BTreeMap<String, i64> = read_json("call", "operations", id, Some(&self.operations))?;
         Ok(CallRow {
             id: Seq(id),
@@ -95,7 +105,7 @@ impl CallSql {
             first_seen_at: instant("call", id, self.first_seen_at)?,
             story: read_json::<CallStory>("call", "story", id, Some(&self.story))?,
             related_calls: read_json("call", "related", id, Some(&self.related))?,
-            operations: operations.iter().filter_map(|(state, number)| Some((State::parse(state)?, *number))).collect(),
+            operations: operations.iter().filter_map(|(state, number)| Some((by_now(State::parse(state)?), *number))).collect(),
             notifications: self.notifications,
         })
     }

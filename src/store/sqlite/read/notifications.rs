@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Lead, LedgerReader, newest_first, operations::tellers, paged, read_json, times};
@@ -15,7 +16,7 @@ use crate::{
         rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest},
         sqlite::{
             batch::{QUARANTINE, instant, quarantine_subject},
-            body_place, call_key_place, delivery_key_place,
+            body_place, call_key_place, delivery_key_place, personal_place,
             projection::read_facts,
         },
     },
@@ -28,8 +29,10 @@ impl LedgerReader {
     /// [`StoreError`].
     pub async fn timeline(&self, call_id: &PlatformId, page: PageRequest) -> Result<Page<NotificationRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
-        sql.push(" AND notification.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ")
+        sql.push(" AND notification.id IN (WITH asked AS (SELECT id, story FROM call WHERE call_id = ")
             .push_bind(call_id.as_str())
+            .push(") ")
+            .push(ABOUT_ASKED)
             .push(")");
         if let Some(after) = page.after {
             sql.push(" AND +notification.id > ").push_bind(after.0);
@@ -67,7 +70,7 @@ impl LedgerReader {
             lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
         }
         if let Some(source) = &filter.source {
-            sql.push(" AND +delivery.source = ").push_bind(source);
+            lead.push(&mut sql, " AND {}notification.source = ").push_bind(source);
         }
         times(&mut sql, "notification.id", "notification.received_at", filter.since, filter.until);
         newest_first(&mut sql, "notification.id", page);
@@ -106,15 +109,38 @@ impl LedgerReader {
         Ok(self.notification_page(sql, page).await?.rows.pop())
     }
 
+    /// Whom a call is between, as the platform told when it came; `None` if it did not, or if that was erased.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if it does not open.
+    pub async fn people_of(&self, call: Seq) -> Result<Option<Value>, StoreError> {
+        let mut connection = self.connection().await?;
+        let row: Option<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "SELECT notification.id, personal, data_key
+             FROM notification
+             JOIN call ON call.id = notification.call_id
+             WHERE notification.call_id = ?1 AND subject = '' AND personal IS NOT NULL AND data_key IS NOT NULL
+             ORDER BY notification.id
+             LIMIT 1",
+        )
+        .bind(call.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some((id, personal, data_key)) = row else { return Ok(None) };
+        let opened = self.master.data_key(&call_key_place(call.0), &data_key)?.open(&personal_place(id), &personal)?;
+        let wrong = |_error| StoreError::Inconsistent { table: "notification", column: "personal", id };
+        serde_json::from_slice(&opened).map(Some).map_err(wrong)
+    }
+
     /// The delivery that brought a notification, as received; `None` if there is no such notification.
     ///
     /// # Errors
     /// [`StoreError`], also if the body does not open.
     pub async fn delivery_of(&self, id: NotificationId) -> Result<Option<DeliveryRow>, StoreError> {
-        type Row = (i64, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+        type Row = (i64, String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
         let mut connection = self.connection().await?;
         let row: Option<Row> = sqlx::query_as(
-            "SELECT delivery.id, sealed_for, coalesce(delivery.data_key, call.data_key), body
+            "SELECT delivery.id, delivery.source, sealed_for, coalesce(delivery.data_key, call.data_key), body
              FROM notification
              JOIN delivery ON delivery.id = delivery_id
              LEFT JOIN call ON call.id = sealed_for
@@ -123,7 +149,7 @@ impl LedgerReader {
         .bind(id.0.0)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some((delivery, sealed_for, data_key, body)) = row else { return Ok(None) };
+        let Some((delivery, source, sealed_for, data_key, body)) = row else { return Ok(None) };
         let place = sealed_for.map_or_else(|| delivery_key_place(delivery), call_key_place);
         let body = match (data_key, body) {
             (Some(data_key), Some(body)) => {
@@ -131,9 +157,26 @@ impl LedgerReader {
             }
             _ => None,
         };
-        Ok(Some(DeliveryRow { body }))
+        Ok(Some(DeliveryRow { source, body }))
     }
 }
+
+/// What is about the calls `asked`: what names them, and what names no call but their conversation or a recording of theirs. Nobody
+/// is believed about a call whom it was not told by: quarantined ones do not count.
+const ABOUT_ASKED: &str = "SELECT about.id
+ FROM notification AS about
+ WHERE about.call_id IN (SELECT id FROM asked)
+ UNION
+ SELECT about.id
+ FROM notification AS about
+ WHERE about.call_id = 0 AND +about.disposition <> 'quarantined' AND about.facts ->> 'recording_id' IS NOT NULL
+   AND about.facts ->> 'recording_id' IN (
+       SELECT operation_id FROM operation WHERE operation.call_id IN (SELECT id FROM asked) AND operation_id IS NOT NULL)
+ UNION
+ SELECT about.id
+ FROM notification AS about
+ WHERE about.call_id = 0 AND +about.disposition <> 'quarantined' AND about.facts ->> 'server_call_id' IS NOT NULL
+   AND about.facts ->> 'server_call_id' IN (SELECT story ->> '$.serverCallId' FROM asked)";
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
         coalesce(delivery.tenant_id, call.tenant_id) AS tenant_id,

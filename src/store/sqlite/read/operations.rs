@@ -11,8 +11,9 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::{Lead, LedgerReader, newest_first, paged, read_json, times};
 use crate::{
     domain::{
+        call::Release,
         ids::{NotificationId, OperationId, PlatformId, Seq},
-        operation::{Deadlines, Flag, Operation, State, Transition, operations},
+        operation::{Deadlines, Flag, Lapse, Operation, State, Transition, operations},
         result::ResultInfo,
     },
     store::{
@@ -21,7 +22,7 @@ use crate::{
         sqlite::{
             batch::{instant, json},
             lookup_hash,
-            projection::held_facts,
+            projection::{self, held_facts},
         },
     },
 };
@@ -51,40 +52,57 @@ impl LedgerReader {
         }
         if let Some(overdue) = filter.overdue {
             if overdue {
-                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND (");
+                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+                push_lapsed(&mut sql, now).push(" AND (");
             } else {
-                sql.push(" AND NOT (+operation.state IN ('requested', 'accepted', 'running') AND ");
+                sql.push(" AND NOT (+operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+                push_lapsed(&mut sql, now).push(" AND ");
             }
             self.push_deadline_passed(&mut sql, now)?;
             sql.push(")");
         }
         match filter.open {
             Some(true) => {
-                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running')");
+                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+                push_lapsed(&mut sql, now);
             }
             Some(false) => {
-                sql.push(" AND +operation.state NOT IN ('requested', 'accepted', 'running')");
+                sql.push(" AND (+operation.state NOT IN ('requested', 'accepted', 'running') OR ");
+                push_lapsed(&mut sql, now).push(")");
             }
             None => {}
         }
+        let mut connection = self.connection().await?;
         if let Some(subcode) = filter.subcode {
             lead.push(&mut sql, " AND {}subcode = ").push_bind(subcode);
         }
-        if let Some(state) = filter.state {
-            lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
+        match filter.state {
+            // A moment only, but for a ledger that nobody has served since.
+            Some(State::Failed) if some_call_is_due(&mut connection, now).await? => {
+                sql.push(" AND (+operation.state = 'failed' OR (");
+                sql.push("+operation.state IN ('requested', 'accepted', 'running') AND ");
+                push_lapsed(&mut sql, now).push("))");
+            }
+            Some(state) => {
+                lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
+                if !state.is_final() {
+                    sql.push(" AND NOT ");
+                    push_lapsed(&mut sql, now);
+                }
+            }
+            None => {}
         }
         if let Some(kind) = &filter.kind {
             lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
         }
         if let Some(source) = &filter.source {
-            sql.push(" AND +source = ").push_bind(source);
+            lead.push(&mut sql, " AND {}operation.source = ").push_bind(source);
         }
         times(&mut sql, "operation.id", "operation.first_seen_at", filter.since, filter.until);
         newest_first(&mut sql, "operation.id", page);
 
-        let mut connection = self.connection().await?;
         let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-        let rows = rows.into_iter().map(|row| row.read(&self.deadlines, now)).collect::<Result<Vec<_>, _>>()?;
+        let rows = self.read(&mut connection, rows, now).await?;
         Ok(paged(rows, page, |row| row.id.0))
     }
 
@@ -98,7 +116,7 @@ impl LedgerReader {
             return Ok(Some(row));
         }
         let fact = NotificationId(id.0);
-        let Some(told) = told_by(&mut connection, fact).await? else { return Ok(None) };
+        let Some(told) = told_by(&mut connection, fact, now).await? else { return Ok(None) };
         let Some(operation) = told.into_iter().find(|operation| operation.facts.contains(&fact)) else { return Ok(None) };
         self.operation_row(&mut connection, operation.id, now).await
     }
@@ -111,18 +129,33 @@ impl LedgerReader {
     ) -> Result<Option<OperationRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_OPERATION);
         sql.push(" AND operation.id = ").push_bind(id.0.0);
-        let row: Option<OperationSql> = sql.build_query_as().fetch_optional(connection).await?;
-        row.map(|row| row.read(&self.deadlines, now)).transpose()
+        let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        Ok(self.read(connection, rows, now).await?.pop())
     }
 
-    /// The states that an operation went through, oldest first; `None` if there is no such operation.
+    async fn read(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: Vec<OperationSql>,
+        now: Timestamp,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        let mut duplicates = duplicates(connection, &rows).await?;
+        rows.into_iter()
+            .map(|row| {
+                let duplicates = duplicates.remove(&OperationId(Seq(row.id))).unwrap_or(0);
+                row.read(&self.deadlines, duplicates, now)
+            })
+            .collect()
+    }
+
+    /// The states that an operation went through by `now`, oldest first; `None` if there is no such operation.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn history(&self, id: OperationId) -> Result<Option<Vec<Transition>>, StoreError> {
+    pub async fn history(&self, id: OperationId, now: Timestamp) -> Result<Option<Vec<Transition>>, StoreError> {
         let mut connection = self.connection().await?;
         let fact = NotificationId(id.0);
-        let told = told_by(&mut connection, fact).await?;
+        let told = told_by(&mut connection, fact, now).await?;
         let operation = told.and_then(|told| told.into_iter().find(|operation| operation.facts.contains(&fact)));
         Ok(operation.map(|operation| operation.history))
     }
@@ -144,10 +177,8 @@ impl LedgerReader {
 
 const SELECT_OPERATION: &str = "SELECT operation.id, call.source, call.receiver, call.tenant_id, call.call_id,
         operation_id, kind, context, operation.state, result, accepted_at, started_at, finished_at,
-        operation.first_seen_at, updated_at, flags, notifications,
-        (SELECT coalesce(sum(duplicates), 0)
-         FROM notification
-         WHERE notification.call_id = operation.call_id AND notification.subject = operation.subject) AS duplicates
+        operation.first_seen_at, updated_at, flags, notifications, operation.call_id AS call, subject,
+        lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release
  FROM operation
  JOIN call ON call.id = operation.call_id
  WHERE true";
@@ -171,18 +202,23 @@ struct OperationSql {
     updated_at: i64,
     flags: String,
     notifications: i64,
-    duplicates: i64,
+    call: i64,
+    subject: String,
+    lapses_at: Option<i64>,
+    settled: bool,
+    release: Option<String>,
 }
 
 impl OperationSql {
-    fn read(self, deadlines: &Deadlines, now: Timestamp) -> Result<OperationRow, StoreError> {
+    fn read(self, deadlines: &Deadlines, duplicates: i64, now: Timestamp) -> Result<OperationRow, StoreError> {
         let id = self.id;
         let wrong = |column| StoreError::Inconsistent { table: "operation", column, id };
         let time = |at: Option<i64>| at.map(|at| instant("operation", id, at)).transpose();
         let state = State::parse(&self.state).ok_or_else(|| wrong("state"))?;
+        let lapse = read_lapse(self.call, self.release.as_deref(), self.lapses_at, self.settled, now)?;
         let first_seen_at = instant("operation", id, self.first_seen_at)?;
         let deadline = (!state.is_final()).then(|| deadlines.deadline(&self.kind, first_seen_at));
-        Ok(OperationRow {
+        let row = OperationRow {
             id: OperationId(Seq(id)),
             source: self.source,
             receiver: self.receiver,
@@ -200,23 +236,104 @@ impl OperationSql {
             updated_at: instant("operation", id, self.updated_at)?,
             flags: read_json::<Vec<Flag>>("operation", "flags", id, Some(&self.flags))?,
             notifications: self.notifications,
-            duplicates: self.duplicates,
+            duplicates,
             deadline,
             overdue: deadline.is_some_and(|deadline| deadline <= now),
+        };
+        Ok(match lapse {
+            Some(lapse) if lapse.over && !state.is_final() => lapsed(row, &lapse),
+            _ => row,
         })
     }
 }
 
-/// The operations that the facts around one notification tell; `None` if it tells none.
-async fn told_by(connection: &mut SqliteConnection, fact: NotificationId) -> Result<Option<Vec<Operation>>, StoreError> {
-    let subject: Option<(i64, String)> =
-        sqlx::query_as("SELECT call_id, subject FROM notification WHERE id = ?1 AND call_id <> 0")
-            .bind(fact.0.0)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let Some(subject) = subject else { return Ok(None) };
-    let held: Vec<_> = held_facts(connection, &json(&[subject])?).await?.into_iter().map(|(_, _, held)| held).collect();
-    Ok(Some(operations(&held)))
+/// The operation that has ended with its call, where that has not been written down yet.
+fn lapsed(mut row: OperationRow, lapse: &Lapse) -> OperationRow {
+    let ended_at = lapse.ended_at(row.first_seen_at);
+    row.flags.push(Flag::Inferred);
+    row.flags.sort_unstable();
+    OperationRow {
+        state: State::Failed,
+        result: Some(Lapse::result()),
+        finished_at: Some(ended_at),
+        updated_at: row.updated_at.max(ended_at),
+        deadline: None,
+        overdue: false,
+        ..row
+    }
+}
+
+/// How a call ended, if that ends what is open in it; whether it is over by `now`, written down or not.
+pub(super) fn read_lapse(
+    call: i64,
+    release: Option<&str>,
+    lapses_at: Option<i64>,
+    settled: bool,
+    now: Timestamp,
+) -> Result<Option<Lapse>, StoreError> {
+    let release = read_json::<Option<Release>>("call", "story", call, release)?;
+    let over = settled || lapses_at.is_some_and(|at| at <= now.as_millisecond());
+    projection::lapse(call, release.as_ref(), lapses_at, over)
+}
+
+/// The grace period of its call is over, and nobody has written down yet what that means for it.
+fn push_lapsed(sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> &mut QueryBuilder<Sqlite> {
+    sql.push("(call.settled = 0 AND call.lapses_at IS NOT NULL AND call.lapses_at <= ").push_bind(now.as_millisecond()).push(")")
+}
+
+async fn some_call_is_due(connection: &mut SqliteConnection, now: Timestamp) -> Result<bool, StoreError> {
+    let due = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM call WHERE settled = 0 AND lapses_at <= ?1)")
+        .bind(now.as_millisecond())
+        .fetch_one(connection)
+        .await?;
+    Ok(due)
+}
+
+/// How many second copies came of what tells each of these operations.
+async fn duplicates(connection: &mut SqliteConnection, rows: &[OperationSql]) -> Result<BTreeMap<OperationId, i64>, StoreError> {
+    let subjects: BTreeSet<(i64, &str)> = rows.iter().map(|row| (row.call, row.subject.as_str())).collect();
+    let repeated: Vec<(i64, String, i64, i64)> = sqlx::query_as(
+        "SELECT notification.call_id, subject, notification.id, duplicates
+         FROM jsonb_each(?1) AS asked
+         CROSS JOIN notification
+             ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1
+         WHERE duplicates > 0",
+    )
+    .bind(json(&subjects)?)
+    .fetch_all(&mut *connection)
+    .await?;
+    let subjects = repeated.iter().map(|(call, subject, ..)| (*call, subject.as_str())).collect();
+    let told = tellers(connection, &subjects).await?;
+    let mut sums = BTreeMap::new();
+    for (_, _, id, count) in repeated {
+        if let Some(operation) = told.get(&NotificationId(Seq(id))) {
+            *sums.entry(*operation).or_insert(0) += count;
+        }
+    }
+    Ok(sums)
+}
+
+/// The operations that the facts around one notification tell by `now`; `None` if it tells none.
+async fn told_by(
+    connection: &mut SqliteConnection,
+    fact: NotificationId,
+    now: Timestamp,
+) -> Result<Option<Vec<Operation>>, StoreError> {
+    type Row = (i64, String, Option<String>, Option<i64>, bool);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT notification.call_id, subject, story -> '$.release', lapses_at, settled
+         FROM notification
+         JOIN call ON call.id = notification.call_id
+         WHERE notification.id = ?1",
+    )
+    .bind(fact.0.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((call, subject, release, lapses_at, settled)) = row else { return Ok(None) };
+    let lapse = read_lapse(call, release.as_deref(), lapses_at, settled, now)?;
+    let held = held_facts(connection, &json(&[(call, subject)])?).await?;
+    let held: Vec<_> = held.into_iter().map(|(_, _, held)| held).collect();
+    Ok(Some(operations(&held, lapse.as_ref())))
 }
 
 /// Which operation each notification tells, among those of these subjects (`(call, subject)`).
@@ -230,7 +347,7 @@ pub(super) async fn tellers(
     }
     Ok(stories
         .values()
-        .flat_map(|held| operations(held))
+        .flat_map(|held| operations(held, None))
         .flat_map(|operation| operation.facts.into_iter().map(move |fact| (fact, operation.id)))
         .collect())
 }

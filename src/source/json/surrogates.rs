@@ -5,7 +5,7 @@
 //! more than half an emoji, so halves are replaced and the item is read again.
 
 /// `json` with each lone surrogate escape replaced by U+FFFD; `None` if it has none.
-pub(super) fn mended(json: &str) -> Option<String> {
+pub(in crate::source) fn mended(json: &str) -> Option<String> {
     let mut mended = String::with_capacity(json.len());
     let mut changed = false;
     let mut rest = json;

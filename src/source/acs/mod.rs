@@ -1,0 +1,51 @@
+//! Azure Communication Services: the callbacks of Call Automation, in every api-version since 2022.
+//!
+//! Owns what the service writes and what it means; `receive` calls it through [`NotificationSource`].
+//!
+//! ```text
+//! bytes ─► cloud_events: events ─► kind: what each is about ─► read: call, operation, people ─► Notification
+//! ```
+//!
+//! To add a type: one line in `kind.rs`, its fixture in `tests/fixtures/acs`. A result code that means the same to Graph goes to
+//! `source/codes/`, any other to `codes.rs`.
+
+mod codes;
+mod kind;
+mod people;
+mod read;
+
+mod trust;
+
+use super::{Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};
+use crate::domain::trust::TrustDefaults;
+
+/// Call Automation.
+#[derive(Clone, Copy, Debug)]
+pub struct Acs;
+
+impl NotificationSource for Acs {
+    fn name(&self) -> &'static str {
+        "acs"
+    }
+
+    fn usual_path(&self) -> &'static str {
+        "/api/callbacks"
+    }
+
+    fn trust_defaults(&self) -> TrustDefaults {
+        trust::DEFAULTS
+    }
+
+    fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
+        let notifications = Event::all(inbound)?.iter().map(read::notification).collect();
+        Ok(Reading { notifications, reply: Reply::Done })
+    }
+
+    fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str> {
+        codes::meaning(code, subcode)
+    }
+
+    fn secrets(&self) -> &'static [&'static str] {
+        &["incomingCallContext"]
+    }
+}

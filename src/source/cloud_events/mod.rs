@@ -1,0 +1,165 @@
+//! Events as `CloudEvents` 1.0 writes them, and as Event Grid wrote them before: what `acs` and `event-grid` share.
+//!
+//! A body is a list of events, one event (both "structured"), or the data of one event whose attributes came as headers
+//! ("binary": <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>, §3). Every
+//! attribute but the type may be missing; which ones there are says nothing about what happened.
+
+mod incoming_call;
+
+use jiff::Timestamp;
+use serde_json::{Value, value::RawValue};
+
+pub(in crate::source) use self::incoming_call::incoming_call;
+use super::{
+    Head, Inbound, Unreadable,
+    identity::identity_of,
+    json::{Fields, Item, text as text_of, unreadable},
+};
+use crate::domain::{
+    ids::PlatformId,
+    notification::{Facts, Identity, Notification},
+    text,
+};
+
+/// One event, whichever way it was written.
+#[derive(Debug)]
+pub(in crate::source) struct Event {
+    /// What it is; empty if it does not tell.
+    pub kind: String,
+    /// What happened to what.
+    pub data: Value,
+    /// Where within the source.
+    pub subject: Option<String>,
+    /// Who tells.
+    pub source: Option<String>,
+    id: Option<String>,
+    time: Option<Timestamp>,
+    /// All of it, to recognise an event again that has no id.
+    content: Vec<u8>,
+}
+
+/// What a source has found out about an event.
+#[derive(Debug)]
+pub(in crate::source) struct Said {
+    /// The call; `None` if the event names none.
+    pub call: Option<PlatformId>,
+    /// See [`Notification::subject`].
+    pub subject: String,
+    /// Whether the source knows its type.
+    pub recognized: bool,
+    /// Its kind and its fact; what every event may tell is added.
+    pub facts: Facts,
+    /// Facts about people.
+    pub personal: Option<Value>,
+}
+
+impl Event {
+    /// The events of a body.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if it is not JSON, or no event is in it.
+    pub fn all(inbound: &Inbound<'_>) -> Result<Vec<Self>, Unreadable> {
+        if let Some(event) = Self::binary(inbound) {
+            return Ok(vec![event]);
+        }
+        let body = text_of(inbound.body);
+        let json = body.trim_ascii();
+        if json.is_empty() {
+            return Err(Unreadable("the body is empty".to_owned()));
+        }
+        let events = if json.starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
+            let event = |(at, item): (usize, &RawValue)| Item::parse(&format!("event {at}"), item.get()).map(Self::structured);
+            items.into_iter().enumerate().map(event).collect::<Result<Vec<_>, _>>()?
+        } else {
+            vec![Self::structured(Item::parse("the body", json)?)]
+        };
+        if !events.is_empty() && events.iter().all(|event| event.kind.is_empty()) {
+            return Err(Unreadable("no event has a `type`".to_owned()));
+        }
+        Ok(events)
+    }
+
+    /// `CloudEvents` and the Event Grid schema differ in the names of four members
+    /// (<https://learn.microsoft.com/azure/event-grid/event-schema>).
+    fn structured(item: Item<'_>) -> Self {
+        let fields = item.fields();
+        let either = |name: &str, older: &str| fields.text(name).or_else(|| fields.text(older)).map(str::to_owned);
+        Self {
+            kind: either("type", "eventType").unwrap_or_default(),
+            subject: either("subject", "subject"),
+            source: either("source", "topic"),
+            id: either("id", "id"),
+            time: either("time", "eventTime").and_then(|time| time.parse().ok()),
+            content: item.json.as_bytes().to_vec(),
+            data: { item.members }.remove("data").unwrap_or_default(),
+        }
+    }
+
+    /// The event whose attributes came as headers; `None` if none did, or if the content type says that the body is all.
+    fn binary(inbound: &Inbound<'_>) -> Option<Self> {
+        let Head { content_type, attributes } = inbound.head;
+        let whole =
+            content_type.as_deref().is_some_and(|told| told.trim().to_ascii_lowercase().starts_with("application/cloudevents"));
+        let kind = attributes.get("type").filter(|kind| !kind.trim().is_empty())?;
+        if whole {
+            return None;
+        }
+        let attribute = |name: &str| attributes.get(name).filter(|text| !text.trim().is_empty()).cloned();
+        Some(Self {
+            kind: kind.clone(),
+            subject: attribute("subject"),
+            source: attribute("source"),
+            id: attribute("id"),
+            time: attribute("time").and_then(|time| time.parse().ok()),
+            content: [kind.as_bytes(), inbound.body].concat(),
+            data: serde_json::from_slice(inbound.body).unwrap_or_default(),
+        })
+    }
+
+    /// Its type as it is kept and shown.
+    pub fn shown_kind(&self) -> String {
+        text::tame(&self.kind)
+    }
+
+    /// Its data, leniently.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::of(&self.data)
+    }
+
+    /// The event as a notification.
+    pub fn notification(&self, said: Said) -> Notification {
+        let Said { call, subject, recognized, facts, personal } = said;
+        let id = |name: &str| self.fields().text(name).and_then(PlatformId::parse);
+        let facts = Facts {
+            event_id: self.id.as_deref().map(text::tame),
+            occurred_at: self.time,
+            server_call_id: id("serverCallId").or(facts.server_call_id),
+            correlation_id: id("correlationId").or(facts.correlation_id),
+            ..facts
+        };
+        let (identity, named) = self.identity();
+        Notification { call, subject, identity, named, facts, recognized, personal }
+    }
+
+    /// "Producers MUST ensure that source + id is unique for each distinct event" (`CloudEvents` 1.0.2, §"id"). An event that
+    /// lacks one of them is known by its content.
+    fn identity(&self) -> (Identity, bool) {
+        match (&self.source, &self.id) {
+            (Some(source), Some(id)) => (identity_of(&[source.as_bytes(), id.as_bytes()]), true),
+            _ => (identity_of(&[&self.content]), false),
+        }
+    }
+}
+
+/// What of `kind` is the name of an event of Azure Communication Services.
+pub(in crate::source) fn communication_event(kind: &str) -> Option<&str> {
+    kind.strip_prefix("Microsoft.Communication.")
+}
+
+/// How an event of an unknown type is called: by the last part of its name, or by the whole if it is somebody else's.
+pub(in crate::source) fn unknown_kind(kind: &str) -> String {
+    let tame = text::tame(kind);
+    let mut name = communication_event(&tame).unwrap_or_default().chars();
+    name.next().map(|first| first.to_ascii_lowercase()).map_or_else(|| tame.clone(), |first| first.to_string() + name.as_str())
+}

@@ -1,0 +1,104 @@
+//! A lenient way to look into JSON that a platform wrote, for every source.
+//!
+//! Only what a source could not do without is demanded. A member that is missing, blank or of another type than documented
+//! is absent, because a platform that changes one member must not cost us the notification.
+
+pub(in crate::source) mod surrogates;
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, error::Category};
+
+use super::Unreadable;
+
+/// One item of a body.
+#[derive(Debug)]
+pub(in crate::source) struct Item<'a> {
+    /// Its bytes.
+    pub json: &'a str,
+    /// Its members; of a key that comes twice, the last.
+    pub members: Map<String, Value>,
+}
+
+impl<'a> Item<'a> {
+    /// Reads an item; `what` names it in the error.
+    pub fn parse(what: &str, json: &'a str) -> Result<Self, Unreadable> {
+        let members = serde_json::from_str(json)
+            .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| serde_json::from_str(&json)))
+            .map_err(|error| unreadable(what, &error))?;
+        Ok(Self { json, members })
+    }
+
+    /// Its members, leniently.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields(Some(&self.members))
+    }
+}
+
+/// A body as text, without the byte order mark that RFC 8259 §8.1 lets a reader ignore. A capture of 2018 says
+/// `charset=Windows-1252`: what happened is told in ASCII, so a name that is not UTF-8 costs that name and no fact.
+pub(in crate::source) fn text(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body))
+}
+
+/// Says what is wrong and where, but nothing of what is there: bodies name people and hold tokens, and
+/// `serde_json`'s own message may quote them.
+pub(in crate::source) fn unreadable(what: &str, error: &serde_json::Error) -> Unreadable {
+    let fault = match error.classify() {
+        Category::Data => "has another JSON type than it should",
+        Category::Eof => "is cut short",
+        Category::Syntax | Category::Io => "is not JSON that can be read",
+    };
+    Unreadable(format!("{what} {fault} (line {}, column {})", error.line(), error.column()))
+}
+
+/// The members of an object that may not be there.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::source) struct Fields<'a>(pub Option<&'a Map<String, Value>>);
+
+impl<'a> Fields<'a> {
+    /// The members of a value, if it is an object.
+    pub fn of(value: &'a Value) -> Self {
+        Self(value.as_object())
+    }
+
+    /// A member of any type.
+    pub fn value(self, key: &str) -> Option<&'a Value> {
+        self.0?.get(key)
+    }
+
+    /// A member that is text and not blank.
+    pub fn text(self, key: &str) -> Option<&'a str> {
+        self.value(key)?.as_str().filter(|text| !text.trim().is_empty())
+    }
+
+    /// A member that is a whole number, or a text that spells one.
+    pub fn number(self, key: &str) -> Option<i64> {
+        number(self.value(key)?)
+    }
+
+    /// A member that is true or false.
+    pub fn flag(self, key: &str) -> Option<bool> {
+        self.value(key)?.as_bool()
+    }
+
+    /// A member that is an object.
+    pub fn object(self, key: &str) -> Self {
+        Self(self.value(key).and_then(Value::as_object))
+    }
+
+    /// A member that is a list.
+    pub fn list(self, key: &str) -> &'a [Value] {
+        self.value(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// All members.
+    pub fn each(self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.0.into_iter().flatten()
+    }
+}
+
+/// Graph's documentation writes codes as numbers and as texts (`"code": "200"` in `call-delete.md`).
+pub(in crate::source) fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+}

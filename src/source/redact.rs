@@ -1,0 +1,101 @@
+//! Bodies as they may be shown.
+
+/// What stands where a secret was.
+const REDACTED: &str = "\"redacted\"";
+
+/// `body` with the values of the members named in `secrets`, at any depth, replaced; as it is if it has none of them.
+/// Values that are lists or objects go as a whole. What is not JSON is shown as it is: no source takes a secret out of it.
+#[must_use]
+pub fn redacted(body: Vec<u8>, secrets: &[&str]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(body.len());
+    let mut rest = body.as_slice();
+    let mut changed = false;
+    while let Some((text, behind)) = next_text(rest) {
+        let before = rest.len() - behind.len();
+        shown.extend_from_slice(rest.get(..before).unwrap_or_default());
+        rest = behind;
+        let name: Option<String> = serde_json::from_slice(text).ok();
+        if !name.is_some_and(|name| secrets.contains(&name.as_str())) {
+            continue;
+        }
+        let gap = behind.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == b':').count();
+        let (colon, value) = behind.split_at_checked(gap).unwrap_or((behind, &[]));
+        if !colon.contains(&b':') {
+            continue; // a value that looks like the name
+        }
+        shown.extend_from_slice(colon);
+        shown.extend_from_slice(REDACTED.as_bytes());
+        rest = value.get(value_length(value)..).unwrap_or_default();
+        changed = true;
+    }
+    shown.extend_from_slice(rest);
+    if changed { shown } else { body }
+}
+
+/// The next JSON text in `json`, with its quotes, and what stands behind it.
+fn next_text(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    let from = json.iter().position(|byte| *byte == b'"')?;
+    let text = json.get(from..)?;
+    let length = text_length(text);
+    Some((text.get(..length)?, text.get(length..)?))
+}
+
+/// How long the JSON text is that begins here, quotes included; an unended one has no end but that of the body.
+fn text_length(text: &[u8]) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// How long the JSON value is that begins here.
+fn value_length(value: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = value.get(at) {
+        match byte {
+            b'"' => at += text_length(value.get(at..).unwrap_or_default()),
+            b'[' | b'{' => (at, depth) = (at + 1, depth + 1),
+            b']' | b'}' if depth > 0 => (at, depth) = (at + 1, depth - 1),
+            b',' | b']' | b'}' if depth == 0 => return at,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(body: &str) -> String {
+        String::from_utf8(redacted(body.as_bytes().to_vec(), &["key", "code"])).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_secret_goes_at_any_depth_however_its_name_and_its_value_are_written() {
+        assert_eq!(shown(r#"[{"a":{"key":"s\"e,c"},"b":1}]"#), r#"[{"a":{"key":"redacted"},"b":1}]"#);
+        assert_eq!(shown(r#"{"k\u0065y" : "x", "n":"\\"}"#), r#"{"k\u0065y" : "redacted", "n":"\\"}"#);
+        assert_eq!(shown(r#"{"key":{"a":["}",1]},"code":[1,[2]],"c":2}"#), r#"{"key":"redacted","code":"redacted","c":2}"#);
+        assert_eq!(shown(r#"{"key":12,"code":null}"#), r#"{"key":"redacted","code":"redacted"}"#);
+        assert_eq!(shown(r#"{"key":"cut sho"#), r#"{"key":"redacted""#);
+    }
+
+    #[test]
+    fn everything_else_stays_as_it_is() {
+        for body in [r#"{ "a": "key", "b": ["code", "key"] }"#, "not JSON", "\"", ""] {
+            assert_eq!(shown(body), body);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the passing of time decides: operations that were still open when the grace period of their ended call was over.
+//!
+//! Readers conclude it by themselves as soon as it is so (`read/`); this writes it down, so that lists by state stay quick, the
+//! change log tells of it, and those who wait are woken.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{
+    batch::{Batched, Change, insert_changes, json},
+    projection::{self, SavedOperation},
+    writer::Positions,
+};
+use crate::{
+    domain::{
+        call::Release,
+        ids::PlatformId,
+        operation::{HeldFact, Lapse, operations},
+    },
+    store::{StoreError, rows::ChangedOperation},
+};
+
+/// How many calls are settled in one transaction: deliveries wait for it.
+const CALLS_AT_ONCE: i64 = 100;
+
+/// A call whose grace period is over.
+#[derive(Debug)]
+pub(super) struct DueCall {
+    id: i64,
+    call_id: PlatformId,
+    lapse: Lapse,
+}
+
+/// The calls that are to be settled by now, those that have waited longest first.
+pub(super) async fn due(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<DueCall>, StoreError> {
+    let rows: Vec<(i64, String, i64, Option<String>)> = sqlx::query_as(
+        "SELECT id, call_id, lapses_at, story -> '$.release'
+         FROM call
+         WHERE settled = 0 AND lapses_at <= ?1
+         ORDER BY lapses_at
+         LIMIT ?2",
+    )
+    .bind(now.as_millisecond())
+    .bind(CALLS_AT_ONCE)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(id, call_id, lapses_at, release)| {
+            let wrong = || StoreError::Inconsistent { table: "call", column: "story", id };
+            let release: Option<Release> = release.as_deref().and_then(|release| serde_json::from_str(release).ok());
+            let lapse = projection::lapse(id, release.as_ref(), Some(lapses_at), true)?.ok_or_else(wrong)?;
+            Ok(DueCall { id, call_id: PlatformId::parse(&call_id).ok_or_else(wrong)?, lapse })
+        })
+        .collect()
+}
+
+/// Ends what is open in these calls, within the open transaction.
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    positions: &mut Positions,
+    due: &[DueCall],
+) -> Result<Batched, StoreError> {
+    let calls: BTreeMap<i64, &DueCall> = due.iter().map(|call| (call.id, call)).collect();
+    let ids = json(&calls.keys().collect::<Vec<_>>())?;
+    let mut batched = Batched::default();
+    let (mut saved, mut changes) = (Vec::new(), Vec::new());
+    for ((call, subject), facts) in open_stories(connection, &ids).await? {
+        let Some(due) = calls.get(&call) else { continue };
+        let before = operations(&facts, Some(&Lapse { over: false, ..due.lapse }));
+        for operation in operations(&facts, Some(&due.lapse)).into_iter().filter(|operation| !before.contains(operation)) {
+            batched.finals.push(operation.state);
+            batched.changed.push(ChangedOperation {
+                id: operation.id,
+                call_id: due.call_id.clone(),
+                context: operation.context.clone(),
+            });
+            changes.push(Change::operation(positions, call, &operation));
+            saved.push(SavedOperation { call, subject: subject.clone(), operation });
+        }
+    }
+    projection::save_operations(connection, &saved, &[]).await?;
+    sqlx::query("UPDATE call SET settled = 1 WHERE id IN (SELECT value FROM jsonb_each(?1))")
+        .bind(ids)
+        .execute(&mut *connection)
+        .await?;
+    insert_changes(connection, positions, &changes).await?;
+    Ok(batched)
+}
+
+/// The facts of the subjects of these calls under which an operation is open.
+async fn open_stories(
+    connection: &mut SqliteConnection,
+    calls: &str,
+) -> Result<BTreeMap<(i64, String), Vec<HeldFact>>, StoreError> {
+    let subjects: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT DISTINCT call_id, subject
+         FROM operation
+         WHERE call_id IN (SELECT value FROM jsonb_each(?1)) AND +state IN ('requested', 'accepted', 'running')",
+    )
+    .bind(calls)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut stories: BTreeMap<_, Vec<HeldFact>> = BTreeMap::new();
+    for (call, subject, held) in projection::held_facts(connection, &json(&subjects)?).await? {
+        stories.entry((call, subject)).or_default().push(held);
+    }
+    Ok(stories)
+}
