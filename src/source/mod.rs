@@ -12,6 +12,8 @@ pub mod graph;
 mod identity;
 mod json;
 mod redact;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, fmt};
 

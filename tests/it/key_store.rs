@@ -8,9 +8,10 @@ use callback_ledger::{
     domain::{
         clock::Clock,
         rejection::RejectionReason::{self, *},
-        trust::{Admitted, KeyOrigin, TrustEntry, TrustPolicy},
+        trust::{Admitted, KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
     net::HttpClient,
+    source::SOURCES,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ use wiremock::ResponseTemplate;
 
 use crate::support::{
     attacks::{attacks, publish_unusable_keys},
-    fake_issuer::{AUDIENCE, FakeIssuer, Fetches, NOW, SigningKey, TENANT, TokenBuilder},
+    fake_issuer::{AUDIENCE, FakeIssuer, Fetches, NOW, PUBLISHER, SigningKey, TENANT, TokenBuilder},
 };
 
 const RECEIVER: &str = "/api/calls";
@@ -149,11 +150,14 @@ async fn every_way_to_write_the_header_is_judged() {
 async fn every_attack_is_refused_for_its_reason() {
     let issuer = FakeIssuer::start().await;
     publish_unusable_keys(&issuer);
-    let door = authenticator(&issuer.policy(), patient());
-    for (name, token, expected) in attacks(&issuer) {
-        assert_eq!(reason(admit(&door, &token).await), expected, "{name}");
+    for source in SOURCES {
+        let (of, defaults) = (source.name(), source.trust_defaults());
+        let door = authenticator(&issuer.policy_of(defaults), patient());
+        for (name, token, expected) in attacks(&issuer, defaults) {
+            assert_eq!(reason(admit(&door, &token).await), expected, "{of}: {name}");
+        }
+        assert!(admit(&door, &issuer.token().sign()).await.is_ok(), "{of}: the issuer's own tokens are still good");
     }
-    assert!(admit(&door, &issuer.token().sign()).await.is_ok(), "the issuer's own tokens are still good");
 }
 
 #[tokio::test]
@@ -177,6 +181,53 @@ async fn a_tenant_that_is_not_on_the_list_is_named_as_such_in_any_spelling() {
     assert_eq!(reason(admit(&door, &other).await), TenantNotAllowed);
     let lax = authenticator(&TrustPolicy { tenant_required: false, ..issuer.policy() }, patient());
     assert_eq!(admit(&lax, &issuer.token().without("tid").sign()).await.unwrap().tenant(), None);
+}
+
+#[tokio::test]
+async fn a_publisher_is_known_by_either_of_its_claims_in_any_spelling() {
+    let issuer = FakeIssuer::start().await;
+    let policy = TrustPolicy { publishers: vec![PUBLISHER.to_uppercase().replace('-', "")], ..issuer.policy() };
+    let door = authenticator(&policy, patient());
+    assert!(admit(&door, &issuer.token().sign()).await.is_ok());
+    assert!(admit(&door, &issuer.token().without("azp").claim("appid", PUBLISHER).sign()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_secret_is_demanded_besides_the_token_and_looked_at_behind_it() {
+    let issuer = FakeIssuer::start().await;
+    let secret = SharedSecret::new("correct horse battery");
+    let tenants = vec!["2fdd12d0-4620-44ed-baec-459b611f84b2".to_owned()];
+    let policy = TrustPolicy { secret: Some(secret), ..issuer.policy() };
+    let door = authenticator(&policy, patient());
+    let header = format!("Bearer {}", issuer.token().sign());
+    assert!(door.admit(&[header.as_bytes()], Some("correct horse battery")).await.is_ok());
+    for wrong in [None, Some(""), Some("correct horse"), Some("correct horse battery ")] {
+        assert_eq!(reason(door.admit(&[header.as_bytes()], wrong).await), WrongSecret, "{wrong:?}");
+    }
+    let expired = format!("Bearer {}", issuer.token().expires_in(-301).sign());
+    assert_eq!(reason(door.admit(&[expired.as_bytes()], None).await), Expired);
+    assert_eq!(reason(door.admit(&[], Some("correct horse battery")).await), MissingToken);
+    let elsewhere = authenticator(&TrustPolicy { tenants, ..policy.clone() }, patient());
+    assert_eq!(reason(elsewhere.admit(&[header.as_bytes()], None).await), WrongSecret);
+    assert_eq!(reason(elsewhere.admit(&[header.as_bytes()], Some("correct horse battery")).await), TenantNotAllowed);
+    assert!(!format!("{policy:?}").contains("horse"));
+}
+
+#[tokio::test]
+async fn where_no_token_is_demanded_the_secret_is_the_only_lock_and_there_must_be_one() {
+    let issuer = FakeIssuer::start().await;
+    let secret = Some(SharedSecret::new("correct horse battery"));
+    let policy = TrustPolicy { audiences: Vec::new(), secret, ..issuer.policy() };
+    let door = authenticator(&policy, patient());
+    assert!(door.is_ready(), "there are no keys to wait for");
+    let admission = door.admit(&[b"Bearer x"], Some("correct horse battery")).await.unwrap();
+    assert_eq!((admission.audience(), admission.tenant()), (RECEIVER, None));
+    assert_eq!(reason(door.admit(&[], None).await), WrongSecret);
+    assert_eq!(issuer.fetches(), Fetches { metadata: 0, jwks: 0 });
+
+    let open = TrustPolicy { secret: None, ..policy };
+    let keys = KeyStore::new(HttpClient::new().unwrap(), KeySettings::default());
+    assert!(matches!(Authenticator::new(RECEIVER, &open, &keys, Clock::system()), Err(SetupError::Unlocked)));
 }
 
 #[tokio::test]

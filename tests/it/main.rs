@@ -1,9 +1,11 @@
 //! Everything that is tested through a door (HTTP, command line, `Ledger`), in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod acs;
 mod api;
 mod cli;
 mod config;
+mod event_grid;
 mod fixtures;
 mod ingest;
 mod key_store;
@@ -12,5 +14,6 @@ mod law;
 mod layering;
 mod ledger;
 mod questions;
+mod referee;
 mod support;
 mod trust;

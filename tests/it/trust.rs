@@ -2,7 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
-use callback_ledger::{auth::KeySettings, domain::rejection::RejectionReason};
+use callback_ledger::{
+    auth::KeySettings,
+    domain::{rejection::RejectionReason, trust::TrustDefaults},
+    source::SOURCES,
+};
 use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{
@@ -11,7 +15,7 @@ use tokio::{
 };
 
 use crate::support::{
-    app::{Answered, Settings, TestApp, graph, send},
+    app::{Answered, Settings, TestApp, call_event, graph, send},
     attacks::{attacks, publish_unusable_keys},
     fake_issuer::{AUDIENCE, FakeIssuer, TENANT},
 };
@@ -52,9 +56,15 @@ async fn rejection_of(app: &TestApp, user_agent: &str) -> Value {
 
 #[tokio::test]
 async fn every_attack_gets_the_same_answer_and_only_the_operator_learns_the_reason() {
+    for source in SOURCES {
+        attack(source.name(), source.trust_defaults()).await;
+    }
+}
+
+async fn attack(of: &'static str, defaults: TrustDefaults) {
     let issuer = FakeIssuer::start().await;
     publish_unusable_keys(&issuer);
-    let app = TestApp::start_without_keys(issuer, Settings::default()).await;
+    let app = TestApp::start_without_keys(issuer, Settings { source: of, ..Settings::default() }).await;
     app.until_ready().await;
     let good = app.issuer.token().sign();
     let huge = app.issuer.token().claim("padding", "x".repeat(13 * 1024)).sign();
@@ -67,11 +77,13 @@ async fn every_attack_gets_the_same_answer_and_only_the_operator_learns_the_reas
         ("two headers", vec![format!("Bearer {good}"), format!("Bearer {good}")], RejectionReason::MalformedToken),
         ("a huge token", vec![format!("Bearer {huge}")], RejectionReason::MalformedToken),
     ];
-    cases.extend(attacks(&app.issuer).into_iter().map(|(name, token, reason)| (name, vec![format!("Bearer {token}")], reason)));
+    let tokens = attacks(&app.issuer, defaults).into_iter();
+    cases.extend(tokens.map(|(name, token, reason)| (name, vec![format!("Bearer {token}")], reason)));
+    let body = readable(of);
 
     let mut answers = Vec::new();
     for (name, authorization, _) in &cases {
-        let mut request = app.callback().header("user-agent", *name).body(record("deleted", "completed").to_string());
+        let mut request = app.callback().header("user-agent", *name).body(body.clone());
         request = request.header("client-request-id", "not-to-be-echoed");
         for value in authorization {
             request = request.header("authorization", value);
@@ -79,7 +91,7 @@ async fn every_attack_gets_the_same_answer_and_only_the_operator_learns_the_reas
         answers.push(comparable(&send(request).await));
     }
     for (answer, (name, _, _)) in answers.iter().zip(&cases) {
-        assert_eq!(answer, &answers[0], "{name}");
+        assert_eq!(answer, &answers[0], "{of}: {name}");
     }
     let (status, headers, _) = &answers[0];
     assert_eq!(*status, StatusCode::UNAUTHORIZED);
@@ -88,11 +100,20 @@ async fn every_attack_gets_the_same_answer_and_only_the_operator_learns_the_reas
     for (name, _, reason) in &cases {
         let rejection = rejection_of(&app, name).await;
         let told = (&rejection["reason"], &rejection["status"], &rejection["receiver"], &rejection["count"]);
-        assert_eq!(told, (&json!(reason.as_str()), &json!(401), &json!("/api/calls"), &json!(1)), "{name}");
+        assert_eq!(told, (&json!(reason.as_str()), &json!(401), &json!(app.path()), &json!(1)), "{of}: {name}");
         assert_eq!(rejection["peer"], "127.0.0.1", "{name}");
     }
     assert_nothing_was_stored(&app).await;
-    assert_eq!(app.post(record("deleted", "completed").to_string()).await.status, StatusCode::ACCEPTED, "a good one is let in");
+    assert!(app.post(body).await.status.is_success(), "{of}: a good one is let in");
+    assert_eq!(app.list("/v1/notifications").await.len(), 1, "{of}");
+}
+
+/// A body that this source can read.
+fn readable(of: &str) -> String {
+    match of {
+        "graph" => record("deleted", "completed").to_string(),
+        _ => call_event("Microsoft.Communication.IncomingCall", "e1", &json!({ "correlationId": CALL })).to_string(),
+    }
 }
 
 #[tokio::test]

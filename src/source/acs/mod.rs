@@ -13,7 +13,6 @@ mod codes;
 mod kind;
 mod people;
 mod read;
-
 mod trust;
 
 use super::{Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};

@@ -7,7 +7,6 @@
 //! and 400 or 413 ends it at once, so those are kept for what no second try would better.
 
 mod read;
-
 mod trust;
 
 use super::{Inbound, NotificationSource, Reading, Unreadable};

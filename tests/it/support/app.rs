@@ -212,3 +212,18 @@ pub fn graph(change: &str, resource: &str, data: &Value) -> Value {
         }]
     })
 }
+
+/// An event of Call Automation or Event Grid in the `CloudEvents` schema, alone in its batch.
+pub fn call_event(kind: &str, id: &str, data: &Value) -> Value {
+    let connection = data["callConnectionId"].as_str().unwrap_or("none");
+    serde_json::json!([{
+        "id": id,
+        "source": format!("calling/callConnections/{connection}"),
+        "type": kind,
+        "data": data,
+        "time": "2026-01-01T00:00:00.1234567+00:00",
+        "specversion": "1.0",
+        "datacontenttype": "application/json",
+        "subject": format!("calling/callConnections/{connection}"),
+    }])
+}

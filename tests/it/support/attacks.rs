@@ -1,10 +1,13 @@
 //! What attackers send: tokens that differ from a good one in one respect each.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use callback_ledger::domain::rejection::RejectionReason::{self, *};
+use callback_ledger::domain::{
+    rejection::RejectionReason::{self, *},
+    trust::TrustDefaults,
+};
 use serde_json::json;
 
-use super::fake_issuer::{AUDIENCE, FakeIssuer, NOW, SigningKey, TENANT};
+use super::fake_issuer::{AUDIENCE, FakeIssuer, NOW, PUBLISHER, SigningKey, TENANT};
 
 /// Publishes, beside the issuer's good keys, those that must not be used. To be called before the keys are fetched.
 pub fn publish_unusable_keys(issuer: &FakeIssuer) {
@@ -21,8 +24,32 @@ pub fn publish_unusable_keys(issuer: &FakeIssuer) {
     }
 }
 
-/// What each is, the token, and why it is refused.
-pub fn attacks(issuer: &FakeIssuer) -> Vec<(&'static str, String, RejectionReason)> {
+/// What each is, the token, and why a receiver with these defaults refuses it.
+pub fn attacks(issuer: &FakeIssuer, defaults: TrustDefaults) -> Vec<(&'static str, String, RejectionReason)> {
+    let mut all = attacks_on_any(issuer);
+    let token = || issuer.token();
+    if defaults.tenant_required {
+        all.push(("no tid", token().without("tid").sign(), MissingClaim));
+        all.push(("blank tid", token().tenant(" ").sign(), MissingClaim));
+    }
+    if !defaults.publishers.is_empty() {
+        all.extend([
+            ("no publisher", token().without("azp").sign(), MissingClaim),
+            ("a publisher that is no text", token().claim("azp", json!([PUBLISHER])).sign(), MissingClaim),
+            ("another publisher", token().claim("azp", AUDIENCE).sign(), WrongPublisher),
+            ("another publisher by its older name", token().without("azp").claim("appid", AUDIENCE).sign(), WrongPublisher),
+            (
+                "another publisher beside the right one",
+                token().claim("azp", AUDIENCE).claim("appid", PUBLISHER).sign(),
+                WrongPublisher,
+            ),
+            ("another publisher, expired", token().claim("azp", AUDIENCE).expires_in(-301).sign(), Expired),
+        ]);
+    }
+    all
+}
+
+fn attacks_on_any(issuer: &FakeIssuer) -> Vec<(&'static str, String, RejectionReason)> {
     let sealing = SigningKey::rsa("sealing", 2);
     let stranger = SigningKey::rsa("rsa-1", 2);
     let token = || issuer.token();
@@ -76,8 +103,6 @@ pub fn attacks(issuer: &FakeIssuer) -> Vec<(&'static str, String, RejectionReaso
         ("no aud", token().without("aud").sign(), MissingClaim),
         ("no exp", token().without("exp").sign(), MissingClaim),
         ("exp that is text", token().claim("exp", "9999999999").sign(), MissingClaim),
-        ("no tid", token().without("tid").sign(), MissingClaim),
-        ("blank tid", token().tenant(" ").sign(), MissingClaim),
         // Of several faults the first is reported; an absent claim is looked for last.
         ("other audience, expired", token().audience("x").expires_in(-301).sign(), WrongAudience),
         ("no iss, expired", token().without("iss").expires_in(-301).sign(), Expired),

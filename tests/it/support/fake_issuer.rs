@@ -20,7 +20,7 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use callback_ledger::domain::trust::{KeyOrigin, TrustEntry, TrustPolicy};
+use callback_ledger::domain::trust::{KeyOrigin, TrustDefaults, TrustEntry, TrustPolicy};
 use serde_json::{Map, Value, json};
 use url::Url;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
@@ -125,6 +125,12 @@ impl FakeIssuer {
 
     pub fn trust_entry(&self) -> TrustEntry {
         TrustEntry { issuers: vec![self.name.clone()], keys: KeyOrigin::Metadata(vec![self.metadata_url()]) }
+    }
+
+    /// What a receiver with these defaults asks of this issuer's tokens.
+    pub fn policy_of(&self, defaults: TrustDefaults) -> TrustPolicy {
+        let publishers = defaults.publishers.iter().map(|publisher| (*publisher).to_owned()).collect();
+        TrustPolicy { tenant_required: defaults.tenant_required, publishers, ..self.policy() }
     }
 
     /// What a Graph receiver asks of this issuer's tokens.

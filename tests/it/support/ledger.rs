@@ -76,10 +76,15 @@ pub fn options(path: impl Into<PathBuf>) -> Options {
 
 impl TestLedger {
     pub async fn new() -> Self {
+        Self::with(|path| (options(path), ())).await.0
+    }
+
+    /// A ledger that is opened as `how` says, and what else that made.
+    pub async fn with<T>(how: impl FnOnce(PathBuf) -> (Options, T)) -> (Self, T) {
         let folder = tempfile::tempdir().unwrap();
-        let options = options(folder.path().join("test.db"));
+        let (options, made) = how(folder.path().join("test.db"));
         let (ledger, writer) = Ledger::open(options.clone()).await.unwrap();
-        Self { ledger, options, folder, writer }
+        (Self { ledger, options, folder, writer }, made)
     }
 
     pub fn path(&self) -> &Path {
@@ -192,6 +197,10 @@ pub fn only_id(recorded: &Recorded) -> NotificationId {
 }
 
 pub async fn operations_of(reader: &LedgerReader, call: &str) -> Vec<OperationRow> {
+    operations_at(reader, call, Timestamp::now()).await
+}
+
+pub async fn operations_at(reader: &LedgerReader, call: &str, now: Timestamp) -> Vec<OperationRow> {
     let filter = OperationFilter { call_id: PlatformId::parse(call), ..OperationFilter::default() };
-    reader.operations(&filter, ALL, Timestamp::now()).await.unwrap().rows
+    reader.operations(&filter, ALL, now).await.unwrap().rows
 }

@@ -94,8 +94,13 @@ impl CallSql {
     fn read(self, now: Timestamp) -> Result<CallRow, StoreError> {
         let id = self.id;
         let lapsed = self.unsettled && self.lapses_at.is_some_and(|at| at <= now.as_millisecond());
-        let by_now = |state: State| if lapsed && !state.is_final() { State::Failed } else { state };
-        let operations: BTreeMap<String, i64> = read_json("call", "operations", id, Some(&self.operations))?;
+        let written: BTreeMap<String, i64> = read_json("call", "operations", id, Some(&self.operations))?;
+        let mut operations: BTreeMap<State, i64> = BTreeMap::new();
+        for (state, number) in written {
+            let Some(state) = State::parse(&state) else { continue };
+            let by_now = if lapsed && !state.is_final() { State::Failed } else { state };
+            *operations.entry(by_now).or_default() += number;
+        }
         Ok(CallRow {
             id: Seq(id),
             source: self.source,
@@ -105,7 +110,7 @@ impl CallSql {
             first_seen_at: instant("call", id, self.first_seen_at)?,
             story: read_json::<CallStory>("call", "story", id, Some(&self.story))?,
             related_calls: read_json("call", "related", id, Some(&self.related))?,
-            operations: operations.iter().filter_map(|(state, number)| Some((by_now(State::parse(state)?), *number))).collect(),
+            operations: operations.into_iter().collect(),
             notifications: self.notifications,
         })
     }
