@@ -16,7 +16,7 @@ use super::{
     failure::Failure,
     operations::HISTORY_COLUMNS,
     output,
-    replay::{Posted, Poster, dev_authorization},
+    replay::{Posted, Poster, dev_authorization, read},
     scenario::{Post, scenario},
     serve::asked_to_end,
 };
@@ -24,8 +24,8 @@ use crate::{
     app::{App, Surroundings, known_sources},
     auth::DevIssuer,
     config::{Config, DEV_AUDIENCE},
-    domain::ids::PlatformId,
     net::HttpClient,
+    source::{NotificationSource, graph::Graph, source},
     telemetry,
 };
 
@@ -36,6 +36,8 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("prompt-completed", include_str!("demo/prompt-completed.json")),
     ("recording-stopped-by-tone", include_str!("demo/recording-stopped-by-tone.json")),
     ("incoming-call", include_str!("demo/incoming-call.json")),
+    ("invitation-canceled", include_str!("demo/invitation-canceled.json")),
+    ("play-canceled", include_str!("demo/play-canceled.json")),
 ];
 
 /// `demo`
@@ -88,13 +90,14 @@ fn configuration(folder: &Path) -> Result<Config, Failure> {
 /// Posts every scenario and prints what the ledger made of it.
 async fn tell(issuer: &DevIssuer, public: SocketAddr, private: SocketAddr) -> Result<(), Failure> {
     let client = HttpClient::new()?;
-    let url = Url::parse(&format!("http://{public}/api/calls"))?;
-    let poster = Poster { client: client.clone(), url, authorization: dev_authorization(issuer, DEV_AUDIENCE)? };
-    let ledger = Asked::Service { client, base: Url::parse(&format!("http://{private}"))?, token: None };
+    let authorization = dev_authorization(issuer, DEV_AUDIENCE)?;
+    let ledger = Asked::Service { client: client.clone(), base: Url::parse(&format!("http://{private}"))?, token: None };
     for (name, text) in SCENARIOS {
         let (title, posts) = scenario(name, text)?;
         output::line(&format!("── {title}"))?;
         for post in &posts {
+            let url = Url::parse(&format!("http://{public}{}", source_of(post).usual_path()))?;
+            let poster = Poster { client: client.clone(), url, authorization: Some(authorization.clone()) };
             send(&poster, post).await?;
         }
         print_story(&ledger, &posts).await?;
@@ -105,7 +108,7 @@ async fn tell(issuer: &DevIssuer, public: SocketAddr, private: SocketAddr) -> Re
 async fn send(poster: &Poster, post: &Post) -> Result<(), Failure> {
     tokio::time::sleep(post.pause).await;
     match poster.post(post).await {
-        Posted::Accepted { status, .. } => output::line(&format!("   POST /api/calls  {}  → {status}", post.name)),
+        Posted::Accepted { status, .. } => output::line(&format!("   POST {}  {}  → {status}", poster.url.path(), post.name)),
         Posted::Refused { status, detail } => Err(anyhow::anyhow!("{} was refused: {status} {detail}", post.name).into()),
         Posted::Failed { why } => Err(anyhow::anyhow!("{} could not be posted: {why}", post.name).into()),
     }
@@ -148,16 +151,14 @@ fn meaning(about: &Value) -> String {
     meaning.map(|meaning| format!(" — {meaning}")).unwrap_or_default()
 }
 
-/// The calls that a body names in its resource URLs.
+fn source_of(post: &Post) -> &'static dyn NotificationSource {
+    post.source.as_deref().and_then(source).unwrap_or(&Graph)
+}
+
+/// The calls that a body is about.
 fn call_ids(post: &Post) -> Vec<String> {
-    let body: Value = serde_json::from_slice(&post.body).unwrap_or_default();
-    let items = body.get("value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    items
-        .iter()
-        .filter_map(|item| text(item, "resourceUrl").or_else(|| text(item, "resource")))
-        .filter_map(|url| PlatformId::parse(url.split("calls/").nth(1)?.split('/').next()?))
-        .map(|id| id.to_string())
-        .collect()
+    let items = read(post, source_of(post)).map(|reading| reading.notifications).unwrap_or_default();
+    items.into_iter().filter_map(|item| item.call).map(|id| id.to_string()).collect()
 }
 
 fn next_steps(public: SocketAddr, private: SocketAddr, key: &Path) -> String {

@@ -1,6 +1,7 @@
 //! `replay`: posts recorded bodies and scenarios to a receiver, like any other HTTP client.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal},
     path::PathBuf,
     time::Duration,
@@ -24,7 +25,7 @@ use crate::{
     config::Config,
     domain::{clock::Clock, delivery::Correlation, text::tame},
     net::{HttpClient, Method, Request, Secret},
-    source::{Answers, Head, Inbound, source},
+    source::{Answers, Head, Inbound, NotificationSource, Reading, SOURCES, Unreadable, graph::Graph, source},
 };
 
 /// From how many posts on a terminal shows their progress.
@@ -36,9 +37,12 @@ pub(super) struct Replay {
     /// Bodies, scenarios, or folders of them.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// The receiver's address; the first configured receiver on this machine unless told.
+    /// The receiver's address; the configured receiver of the source on this machine unless told.
     #[arg(long, value_name = "URL")]
     to: Option<Url>,
+    /// Whose bodies they are (graph, acs, event-grid); as the scenario, the address or the bodies themselves say unless told.
+    #[arg(long, value_parser = known_source)]
+    source: Option<String>,
     /// The token to send.
     #[arg(long, conflicts_with = "sign")]
     token: Option<Secret>,
@@ -76,12 +80,11 @@ impl Replay {
         }
         let output = Output::or_default(self.output);
         if self.dry_run {
-            let report: Vec<_> = posts.iter().map(|post| describe(post, &config)).collect();
+            let report: Vec<_> = posts.iter().map(|post| describe(post, self.source_of(&config, post))).collect();
             return output::rows(&report, COLUMNS, output);
         }
-        let url = self.to.clone().map_or_else(|| first_receiver(&config), Ok)?;
-        let poster = Poster { client: HttpClient::new()?, authorization: self.authorization(&config, &url)?, url };
-        let report = self.post_all(&poster, &posts).await;
+        let posters = self.posters(&config, &posts)?;
+        let report = self.post_all(&config, &posters, &posts).await;
         output::rows(&report, COLUMNS, output)?;
         let refused = report.iter().filter(|row| row.get("outcome") != Some(&json!("accepted"))).count();
         eprintln!("{} accepted, {refused} not", report.len() - refused);
@@ -100,7 +103,35 @@ impl Replay {
         dev_authorization(&issuer, &token::audience(config, Some(url.path())))
     }
 
-    async fn post_all(&self, poster: &Poster, posts: &[Post]) -> Vec<serde_json::Value> {
+    /// The source that a body is for: as the flag, the scenario or the receiver at the address says, else the first that
+    /// understands it.
+    fn source_of(&self, config: &Config, post: &Post) -> &'static dyn NotificationSource {
+        let path = self.to.as_ref().map(Url::path);
+        let there = || config.receivers.iter().find(|receiver| path == Some(receiver.path.as_str()));
+        let receiver = || there().map(|receiver| receiver.source.as_str());
+        let usual = || SOURCES.iter().find(|source| path == Some(source.usual_path())).map(|source| source.name());
+        let told = self.source.as_deref().or(post.source.as_deref());
+        told.or_else(receiver).or_else(usual).and_then(source).unwrap_or_else(|| understanding(post))
+    }
+
+    /// Who posts to whom, by source.
+    fn posters(&self, config: &Config, posts: &[Post]) -> Result<BTreeMap<&'static str, Poster>, Failure> {
+        let client = HttpClient::new()?;
+        let mut posters = BTreeMap::new();
+        for post in posts {
+            let source = self.source_of(config, post);
+            if !posters.contains_key(source.name()) {
+                let url = self.to.clone().map_or_else(|| receiver_of(config, source), Ok)?;
+                let receiver = config.receivers.iter().find(|receiver| receiver.path == url.path());
+                let by_secret = receiver.is_some_and(|receiver| receiver.audience.is_empty());
+                let authorization = if by_secret { None } else { Some(self.authorization(config, &url)?) };
+                posters.insert(source.name(), Poster { client: client.clone(), url, authorization });
+            }
+        }
+        Ok(posters)
+    }
+
+    async fn post_all(&self, config: &Config, posters: &BTreeMap<&str, Poster>, posts: &[Post]) -> Vec<serde_json::Value> {
         let progress = (posts.len() >= MANY && io::stderr().is_terminal())
             .then(|| ProgressBar::new(u64::try_from(posts.len()).unwrap_or(u64::MAX)));
         let mut due = Instant::now();
@@ -113,7 +144,9 @@ impl Replay {
                 tokio::time::sleep_until(due).await;
                 due += Duration::from_secs(1) / rate;
             }
-            report.push(poster.post(post).await.row(&post.name));
+            if let Some(poster) = posters.get(self.source_of(config, post).name()) {
+                report.push(poster.post(post).await.row(&post.name));
+            }
             if let Some(progress) = &progress {
                 progress.inc(1);
             }
@@ -138,7 +171,8 @@ pub(super) fn dev_authorization(issuer: &DevIssuer, audience: &str) -> Result<Se
 pub(super) struct Poster {
     pub(super) client: HttpClient,
     pub(super) url: Url,
-    pub(super) authorization: Secret,
+    /// `None` where no token is demanded.
+    pub(super) authorization: Option<Secret>,
 }
 
 /// What became of a post.
@@ -153,7 +187,8 @@ pub(super) enum Posted {
 
 impl Poster {
     pub(super) async fn post(&self, post: &Post) -> Posted {
-        let mut headers = vec![("content-type", "application/json"), ("authorization", self.authorization.expose())];
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(self.authorization.iter().map(|token| ("authorization", token.expose())));
         headers.extend(post.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let request = Request {
             method: Method::Post,
@@ -193,28 +228,51 @@ fn detail(body: &[u8]) -> String {
     tame(problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or_default())
 }
 
-/// The first configured receiver, on this machine.
-fn first_receiver(config: &Config) -> Result<Url, Failure> {
-    let path = config.receivers.first().map_or("/api/calls", |receiver| receiver.path.as_str());
+/// The first source that knows all that is in a body, else the first that can read it.
+fn understanding(post: &Post) -> &'static dyn NotificationSource {
+    let knows = |source: &&&dyn NotificationSource| {
+        read(post, **source).is_ok_and(|reading| reading.notifications.iter().all(|item| item.recognized))
+    };
+    let reads = |source: &&&dyn NotificationSource| read(post, **source).is_ok();
+    SOURCES.iter().find(knows).or_else(|| SOURCES.iter().find(reads)).copied().unwrap_or(&Graph)
+}
+
+fn known_source(name: &str) -> Result<String, String> {
+    let names: Vec<&str> = SOURCES.iter().map(|source| source.name()).collect();
+    source(name).map(|source| source.name().to_owned()).ok_or_else(|| format!("one of {}", names.join(", ")))
+}
+
+/// The configured receiver of a source on this machine, with its secret; where there is none, that of development mode.
+fn receiver_of(config: &Config, source: &dyn NotificationSource) -> Result<Url, Failure> {
+    let receiver = config.receivers.iter().find(|receiver| receiver.source == source.name());
+    let path = receiver.map_or(source.usual_path(), |receiver| receiver.path.as_str());
     let port = config.public.bind.port();
-    Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(Failure::usage)
+    let mut url = Url::parse(&format!("http://127.0.0.1:{port}{path}")).map_err(Failure::usage)?;
+    if let Some(secret) = receiver.and_then(|receiver| receiver.secret.as_ref()) {
+        url.query_pairs_mut().append_pair("secret", secret.expose());
+    }
+    Ok(url)
 }
 
 /// What a body holds, without posting it.
-fn describe(post: &Post, config: &Config) -> serde_json::Value {
-    let name = config.receivers.first().map_or("graph", |receiver| receiver.source.as_str());
-    let headers =
-        |name: &str| post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
-    let correlation = Correlation { message_id: headers("x-microsoft-skype-message-id"), ..Correlation::default() };
-    let answers = Answers::default();
-    let head = Head::default();
-    let inbound = Inbound { body: &post.body, head: &head, correlation: &correlation, answers: &answers };
-    match source(name).map(|source| source.read(&inbound)) {
-        Some(Ok(reading)) => {
+fn describe(post: &Post, source: &dyn NotificationSource) -> serde_json::Value {
+    match read(post, source) {
+        Ok(reading) => {
             let kinds: Vec<&str> = reading.notifications.iter().map(|item| item.facts.kind.as_str()).collect();
             json!({ "file": post.name, "outcome": "readable", "detail": kinds.join(", ") })
         }
-        Some(Err(unreadable)) => json!({ "file": post.name, "outcome": "unreadable", "detail": unreadable.to_string() }),
-        None => json!({ "file": post.name, "outcome": "unreadable", "detail": format!("there is no source named {name}") }),
+        Err(unreadable) => json!({ "file": post.name, "outcome": "unreadable", "detail": unreadable.to_string() }),
     }
+}
+
+/// A body as its source reads it.
+pub(super) fn read(post: &Post, source: &dyn NotificationSource) -> Result<Reading, Unreadable> {
+    let header =
+        |name: &str| post.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+    let attribute = |(header, value): (&String, &String)| {
+        header.to_ascii_lowercase().strip_prefix("ce-").map(|name| (name.to_owned(), value.clone()))
+    };
+    let head = Head { content_type: header("content-type"), attributes: post.headers.iter().filter_map(attribute).collect() };
+    let correlation = Correlation { message_id: header("x-microsoft-skype-message-id"), ..Correlation::default() };
+    source.read(&Inbound { body: &post.body, head: &head, correlation: &correlation, answers: &Answers::default() })
 }

@@ -1,6 +1,8 @@
 //! Recorded bodies and scenarios, from files.
 //!
-//! A file is a body, sent as it is, or a scenario: `{"title": …, "steps": [{"pauseMilliseconds", "headers", "body"}, …]}`.
+//! A file is a body, sent as it is, or a scenario:
+//! `{"title": …, "source": "graph", "steps": [{"pauseMilliseconds", "source", "headers", "body"}, …]}`. Which source a step is for
+//! is said by the step, else by the scenario, else by nobody.
 //! A folder with a `body.json` is a fixture, and that is its body; any other folder is all its `.json` files and folders, by name.
 
 use std::{
@@ -19,6 +21,8 @@ use super::failure::Failure;
 pub(super) struct Post {
     /// Where it is from.
     pub(super) name: String,
+    /// The source that it is for, if that is said.
+    pub(super) source: Option<String>,
     /// How long to wait before it.
     pub(super) pause: Duration,
     /// Headers beside the usual ones.
@@ -31,6 +35,8 @@ pub(super) struct Post {
 #[serde(deny_unknown_fields)]
 struct Scenario {
     title: String,
+    #[serde(default)]
+    source: Option<String>,
     steps: Vec<Step>,
 }
 
@@ -40,6 +46,8 @@ struct Step {
     #[serde(default)]
     pause_milliseconds: u64,
     #[serde(default)]
+    source: Option<String>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     body: Box<RawValue>,
 }
@@ -47,9 +55,10 @@ struct Step {
 /// The posts of a scenario, and its title.
 pub(super) fn scenario(name: &str, text: &str) -> Result<(String, Vec<Post>), serde_json::Error> {
     let scenario: Scenario = serde_json::from_str(text)?;
-    let count = scenario.steps.len();
+    let (count, source) = (scenario.steps.len(), scenario.source);
     let post = |(at, step): (usize, Step)| Post {
         name: if count == 1 { name.to_owned() } else { format!("{name}#{}", at + 1) },
+        source: step.source.or_else(|| source.clone()),
         pause: Duration::from_millis(step.pause_milliseconds),
         headers: step.headers,
         body: step.body.get().as_bytes().to_vec(),
@@ -91,7 +100,7 @@ fn read(file: &Path) -> Result<Vec<Post>, Failure> {
     let name = file.display().to_string();
     let body = std::fs::read(file).map_err(|error| anyhow::anyhow!(error).context(format!("{name} cannot be read")))?;
     if !is_scenario(&body) {
-        return Ok(vec![Post { name, pause: Duration::ZERO, headers: BTreeMap::new(), body }]);
+        return Ok(vec![Post { name, source: None, pause: Duration::ZERO, headers: BTreeMap::new(), body }]);
     }
     let text = String::from_utf8(body)?;
     let (_title, posts) = scenario(&name, &text)
