@@ -31,6 +31,9 @@ pub struct Authenticator {
     store: KeyStore,
 }
 
+/// The audience of those who were let in for a secret alone. No token can be meant for it: no receiver that demands one may name it.
+const SECRET_AUDIENCE: &str = "(secret)";
+
 /// Issuers, and the keys that speak for them and for nobody else: rule 4.
 #[derive(Debug)]
 struct Entry {
@@ -111,10 +114,10 @@ impl Authenticator {
         self.demands.check_secret(secret)
     }
 
-    /// Whoever knows the secret is believed as the one whom this receiver's path was given to.
+    /// All who know a secret are one audience, at whichever receiver: one event may come to several of them.
     fn admit_by_secret(&self, secret: Option<&str>) -> Result<Admission, RejectionReason> {
         self.demands.check_secret(secret)?;
-        let (receiver, audience) = (self.receiver.clone(), self.receiver.clone());
+        let (receiver, audience) = (self.receiver.clone(), SECRET_AUDIENCE.to_owned());
         Ok(Admission { receiver, audience, issuer: String::new(), tenant: None, key_id: String::new() })
     }
 

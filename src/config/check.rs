@@ -31,6 +31,12 @@ impl Config {
                 let message = format!("unknown source `{}`, known: {}", receiver.source, names.join(", "));
                 return Err(self.origins.fault(&format!("receiver[{index}].source"), message));
             };
+            if receiver.audience.is_empty()
+                && let Some(key) = about_tokens(receiver)
+            {
+                let message = "is about tokens, and without an `audience` none is demanded";
+                return Err(self.origins.fault(&format!("receiver[{index}].{key}"), message.to_owned()));
+            }
             let message = match (receiver.audience.is_empty(), source.secret_suffices, &receiver.secret) {
                 (true, false, _) => "must not be empty: it is how a token meant for us is told from others",
                 (true, true, None) => "must not be empty unless there is a `secret`: somebody must prove who is calling",
@@ -50,6 +56,10 @@ impl Config {
             if by_tenant && !audience.is_empty() && tenants.is_empty() && !told {
                 let message =
                     "must name the Entra tenants whose tokens are believed, unless both `issuers` and `metadata` are given";
+                return Err(self.origins.fault(&format!("receiver[{index}].tenants"), message.to_owned()));
+            }
+            if by_tenant && !told && tenants.iter().any(|tenant| !is_guid(tenant)) {
+                let message = "must be the tenants' ids (GUIDs), not their names: issuers are named after them";
                 return Err(self.origins.fault(&format!("receiver[{index}].tenants"), message.to_owned()));
             }
         }
@@ -125,6 +135,24 @@ impl Config {
             Err(error) => fault("log.filter", error.to_string()),
         }
     }
+}
+
+/// The first setting of a receiver that means nothing unless tokens are demanded.
+fn about_tokens(receiver: &Receiver) -> Option<&'static str> {
+    [
+        ("tenants", receiver.tenants.is_empty()),
+        ("publishers", receiver.publishers.is_empty()),
+        ("issuers", receiver.issuers.is_empty()),
+        ("metadata", receiver.metadata.is_empty()),
+        ("trust", receiver.trust.is_empty()),
+    ]
+    .into_iter()
+    .find_map(|(key, is_empty)| (!is_empty).then_some(key))
+}
+
+fn is_guid(text: &str) -> bool {
+    let digits = text.trim().chars().filter(|c| *c != '-');
+    digits.clone().count() == 32 && digits.clone().all(|c| c.is_ascii_hexdigit())
 }
 
 fn check_path(key: &str, path: &str) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::Deadlines;
 
@@ -113,8 +113,7 @@ impl Serialize for TokenHash {
 }
 
 /// What callers must know besides: never shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret(String);
 
 impl SharedSecret {
@@ -132,7 +131,19 @@ impl TryFrom<String> for SharedSecret {
         if text.len() < 16 {
             return Err("must be at least 16 characters, better 32 random ones");
         }
+        if !text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '&' | '#' | '%' | '"' | '\'' | '<' | '>' | '\\')) {
+            return Err("must be of characters that stand for themselves in a URL: letters, digits, `-._~+/=`");
+        }
         Ok(Self(text))
+    }
+}
+
+/// By hand, because a message about a wrong type repeats the value.
+impl<'de> Deserialize<'de> for SharedSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        let toml::Value::String(text) = value else { return Err(D::Error::custom("must be a text: put it in quotes")) };
+        Self::try_from(text).map_err(D::Error::custom)
     }
 }
 

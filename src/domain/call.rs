@@ -181,7 +181,7 @@ pub struct CallStory {
     /// What ties it to other calls; of several, the least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<PlatformId>,
-    /// The notification after which the platform says no more about its operations; the first received.
+    /// The notification after which the platform says no more about its operations; the first recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
 }
@@ -189,10 +189,10 @@ pub struct CallStory {
 /// The end of a call with which its open operations end, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Release {
-    /// When word of it was received.
-    pub at: Timestamp,
-    /// The notification that brought it.
+    /// The notification that brought it; of several the one that was recorded first, which none can come before any more.
     pub by: Seq,
+    /// When that was received.
+    pub at: Timestamp,
 }
 
 impl CallStory {

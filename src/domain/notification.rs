@@ -27,7 +27,7 @@ pub struct Notification {
 }
 
 /// 128 bits that two copies of one notification share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity(pub [u8; 16]);
 
 /// The normalised facts of a notification. They are stored beside it, so that nothing ever reads a body again to

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{NotificationId, OperationId, PlatformId},
-    notification::{Fact, Facts},
+    notification::{Fact, Facts, Identity},
     result::ResultInfo,
 };
 
@@ -142,6 +142,8 @@ pub struct HeldFact {
     pub occurred_at: Option<Timestamp>,
     /// The sender's name of the event.
     pub event_id: Option<String>,
+    /// What makes the notification recognisable.
+    pub identity: Identity,
     /// What it says.
     pub fact: OperationFact,
 }
@@ -154,15 +156,17 @@ pub struct Place {
     /// What ends something stands behind what does not.
     ends: bool,
     event_id: Option<String>,
-    id: NotificationId,
+    /// Decides between events that are called the same, or not at all.
+    identity: Identity,
 }
 
 impl HeldFact {
     /// What a notification says about an operation; `None` if it is about something else.
     #[must_use]
-    pub fn of(id: NotificationId, received_at: Timestamp, late: bool, facts: &Facts) -> Option<Self> {
+    pub fn of(id: NotificationId, identity: Identity, received_at: Timestamp, late: bool, facts: &Facts) -> Option<Self> {
         let Fact::Operation(fact) = &facts.fact else { return None };
-        Some(Self { id, received_at, late, occurred_at: facts.occurred_at, event_id: facts.event_id.clone(), fact: fact.clone() })
+        let (occurred_at, event_id) = (facts.occurred_at, facts.event_id.clone());
+        Some(Self { id, received_at, late, occurred_at, event_id, identity, fact: fact.clone() })
     }
 
     /// Where it stands among the facts of a subject that recurs.
@@ -172,7 +176,7 @@ impl HeldFact {
             ticks: self.occurred_at.map(|at| at.as_nanosecond() / 100),
             ends: self.fact.state.is_final(),
             event_id: self.event_id.clone(),
-            id: self.id,
+            identity: self.identity,
         }
     }
 }

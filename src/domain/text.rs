@@ -16,21 +16,44 @@ pub fn tame(text: &str) -> String {
     kept
 }
 
-/// `text` with the digits of telephone numbers (`+` and at least six digits) replaced, so that a platform's
-/// message can be kept and shown in the clear.
+/// What a telephone number begins with, in messages and identifiers of the platforms.
+const DIALS: &[&str] = &["+", "tel:", "sip:", "sips:", "4:"];
+/// From how many digits on it is one.
+const DIGITS: usize = 6;
+
+/// `text` with the digits of telephone numbers replaced (`+`, `tel:`, `sip:` or `4:` and at least six digits, also in groups),
+/// so that a platform's message can be kept and shown in the clear.
 #[must_use]
 pub fn without_telephone_numbers(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once('+') {
+    while let Some(at) = DIALS.iter().filter_map(|dial| Some(rest.find(dial)? + dial.len())).min() {
+        let (before, number) = rest.split_at_checked(at).unwrap_or((rest, ""));
         kept.push_str(before);
-        kept.push('+');
-        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
-        rest = after.get(digits..).unwrap_or_default();
-        kept.push_str(if digits >= 6 { "…" } else { after.get(..digits).unwrap_or_default() });
+        rest = number;
+        let length = number_length(number);
+        let (digits, behind) = number.split_at_checked(length).unwrap_or((number, ""));
+        if digits.bytes().filter(u8::is_ascii_digit).count() >= DIGITS {
+            kept.push('…');
+            rest = behind;
+        }
     }
     kept.push_str(rest);
     kept
+}
+
+/// How far digits go from here, in groups that a sign between them may part.
+fn number_length(text: &str) -> usize {
+    let mut end = 0;
+    let mut parted = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => (end, parted) = (at + 1, false),
+            b' ' | b'-' | b'.' | b'(' | b')' if !parted || matches!(byte, b'(' | b')' | b' ') => parted = true,
+            _ => break,
+        }
+    }
+    end
 }
 
 #[cfg(test)]
@@ -47,6 +70,18 @@ mod tests {
     #[test]
     fn a_telephone_number_in_a_message_is_not_kept() {
         assert_eq!(without_telephone_numbers("4:+14255550123 declined, code 1+1"), "4:+… declined, code 1+1");
-        assert_eq!(without_telephone_numbers("plain"), "plain");
+        for (told, kept) in [
+            ("plain", "plain"),
+            ("to 4:+1 425 555 0199.", "to 4:+…."),
+            ("+1-425-555-0199 and +1 (425) 555-0199 declined", "+… and +… declined"),
+            ("tel:14255550199", "tel:…"),
+            ("<sip:14255550199@trunk.example>", "<sip:…@trunk.example>"),
+            ("4:14255550199", "4:…"),
+            ("2026-01-01T09:24:00.123+00:00", "2026-01-01T09:24:00.123+00:00"),
+            ("DiagCode: 487#5234.@", "DiagCode: 487#5234.@"),
+            ("+é +", "+é +"),
+        ] {
+            assert_eq!(without_telephone_numbers(told), kept);
+        }
     }
 }

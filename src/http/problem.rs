@@ -75,6 +75,8 @@ pub enum Problem {
     HostNotAllowed,
     /// The private listener was called by a page of another origin.
     OriginNotAllowed,
+    /// A body whose secrets cannot be told from the rest.
+    SecretsRequired,
     /// No token for the private API, or a wrong one.
     TokenRequired,
     /// Our fault.
@@ -94,6 +96,7 @@ impl Problem {
             Self::TenantNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The tenant is not allowed"),
             Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
             Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "The origin is not allowed"),
+            Self::SecretsRequired => (StatusCode::FORBIDDEN, "secrets_required", "The scope `secrets` is required"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "There is nothing here"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed"),
             Self::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout", "The wait is over"),
@@ -128,6 +131,7 @@ impl Problem {
             Self::SenderNotAllowed => "its origin is not on the receiver's list".to_owned(),
             Self::HostNotAllowed => "without tokens the private listener answers to loopback names alone".to_owned(),
             Self::OriginNotAllowed => "the private listener does not answer to other sites' pages".to_owned(),
+            Self::SecretsRequired => "its secrets cannot be told from the rest of the body".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path knows {allowed}"),
             Self::TooLarge(limit) => format!("at most {limit} bytes are read"),
             Self::KeysUnavailable(_) => "the issuer's keys cannot be had; try again".to_owned(),

@@ -28,7 +28,7 @@ use actix_web::{
     },
     web::{self, Payload, ServiceConfig, ThinData},
 };
-use percent_encoding::percent_decode;
+use percent_encoding::{percent_decode, percent_decode_str};
 use tokio::time::timeout;
 
 use super::{
@@ -163,11 +163,11 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
     }
 }
 
-/// The secret in the query; of several, none.
+/// The secret in the query; of several, none. A `+` in it is a plus: secrets have no spaces.
 fn secret(query: &str) -> Option<Secret> {
-    let mut sent = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "secret");
-    let (Some((_, secret)), None) = (sent.next(), sent.next()) else { return None };
-    Some(Secret::new(secret.into_owned()))
+    let mut sent = query.split('&').filter_map(|pair| pair.strip_prefix("secret="));
+    let (Some(secret), None) = (sent.next(), sent.next()) else { return None };
+    percent_decode_str(secret).decode_utf8().ok().map(|secret| Secret::new(secret.into_owned()))
 }
 
 /// The attributes of an event in binary mode ("HTTP Protocol Binding for `CloudEvents`", §3.1.3: percent-encoded UTF-8).

@@ -7,6 +7,7 @@ pub(in crate::source) mod surrogates;
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, error::Category};
 
 use super::Unreadable;
@@ -23,16 +24,20 @@ pub(in crate::source) struct Item<'a> {
 impl<'a> Item<'a> {
     /// Reads an item; `what` names it in the error.
     pub fn parse(what: &str, json: &'a str) -> Result<Self, Unreadable> {
-        let members = serde_json::from_str(json)
-            .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| serde_json::from_str(&json)))
-            .map_err(|error| unreadable(what, &error))?;
-        Ok(Self { json, members })
+        Ok(Self { json, members: lenient(what, json)? })
     }
 
     /// Its members, leniently.
     pub fn fields(&self) -> Fields<'_> {
         Fields(Some(&self.members))
     }
+}
+
+/// Reads JSON whose texts may end in the middle of a character; `what` names it in the error.
+pub(in crate::source) fn lenient<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Unreadable> {
+    serde_json::from_str(json)
+        .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| serde_json::from_str(&json)))
+        .map_err(|error| unreadable(what, &error))
 }
 
 /// A body as text, without the byte order mark that RFC 8259 §8.1 lets a reader ignore. A capture of 2018 says

@@ -50,7 +50,8 @@ pub trait NotificationSource: fmt::Debug + Sync {
     /// What a result code means, in plain words; `None` if nobody has documented it.
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str>;
 
-    /// The members of its bodies, at any depth, whose values open something: shown to nobody without leave.
+    /// The members of its bodies, at any depth, that are shown to nobody without leave: what opens something, and who people
+    /// are.
     fn secrets(&self) -> &'static [&'static str] {
         &[]
     }

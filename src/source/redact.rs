@@ -1,21 +1,43 @@
 //! Bodies as they may be shown.
 
+use serde_json::value::RawValue;
+
+use crate::domain::text::without_telephone_numbers;
+
 /// What stands where a secret was.
 const REDACTED: &str = "\"redacted\"";
 
-/// `body` with the values of the members named in `secrets`, at any depth, replaced; as it is if it has none of them.
-/// Values that are lists or objects go as a whole. What is not JSON is shown as it is: no source takes a secret out of it.
+/// How long a name must be that cannot stand in a text by chance (bytes).
+const TELLING: usize = 12;
+
+/// `body` with the values of the members named in `secrets`, at any depth, and all telephone numbers replaced; as it is if it
+/// has none of them. Values that are lists or objects go as a whole.
+///
+/// `None` if it cannot be told what in it is secret: it is not JSON, or names a secret somewhere in a text.
 #[must_use]
-pub fn redacted(body: Vec<u8>, secrets: &[&str]) -> Vec<u8> {
+pub fn redacted(body: Vec<u8>, secrets: &[&str]) -> Option<Vec<u8>> {
+    if secrets.is_empty() {
+        return Some(body);
+    }
+    serde_json::from_slice::<&RawValue>(&body).ok()?;
     let mut shown = Vec::with_capacity(body.len());
     let mut rest = body.as_slice();
     let mut changed = false;
     while let Some((text, behind)) = next_text(rest) {
         let before = rest.len() - behind.len();
-        shown.extend_from_slice(rest.get(..before).unwrap_or_default());
+        let name: String = serde_json::from_slice(text).unwrap_or_default();
+        let gap = rest.get(..before - text.len()).unwrap_or_default();
+        shown.extend_from_slice(gap);
+        let plain = std::str::from_utf8(text).ok()?;
+        let tame = without_telephone_numbers(plain);
+        changed |= tame != plain;
+        shown.extend_from_slice(tame.as_bytes());
         rest = behind;
-        let name: Option<String> = serde_json::from_slice(text).ok();
-        if !name.is_some_and(|name| secrets.contains(&name.as_str())) {
+        if !secrets.contains(&name.as_str()) {
+            // JSON within a text, for one
+            if secrets.iter().any(|secret| secret.len() >= TELLING && name.contains(secret)) {
+                return None;
+            }
             continue;
         }
         let gap = behind.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == b':').count();
@@ -29,7 +51,7 @@ pub fn redacted(body: Vec<u8>, secrets: &[&str]) -> Vec<u8> {
         changed = true;
     }
     shown.extend_from_slice(rest);
-    if changed { shown } else { body }
+    Some(if changed { shown } else { body })
 }
 
 /// The next JSON text in `json`, with its quotes, and what stands behind it.
@@ -80,7 +102,8 @@ mod tests {
     use super::*;
 
     fn shown(body: &str) -> String {
-        String::from_utf8(redacted(body.as_bytes().to_vec(), &["key", "code"])).unwrap_or_default()
+        redacted(body.as_bytes().to_vec(), &["key", "code", "incomingCallContext"])
+            .map_or_else(|| "nothing".to_owned(), |shown| String::from_utf8_lossy(&shown).into_owned())
     }
 
     #[test]
@@ -89,13 +112,23 @@ mod tests {
         assert_eq!(shown(r#"{"k\u0065y" : "x", "n":"\\"}"#), r#"{"k\u0065y" : "redacted", "n":"\\"}"#);
         assert_eq!(shown(r#"{"key":{"a":["}",1]},"code":[1,[2]],"c":2}"#), r#"{"key":"redacted","code":"redacted","c":2}"#);
         assert_eq!(shown(r#"{"key":12,"code":null}"#), r#"{"key":"redacted","code":"redacted"}"#);
-        assert_eq!(shown(r#"{"key":"cut sho"#), r#"{"key":"redacted""#);
+        assert_eq!(shown(r#"{"s":"/caller/4:+14255550111/x"}"#), r#"{"s":"/caller/4:+…/x"}"#);
     }
 
     #[test]
     fn everything_else_stays_as_it_is() {
-        for body in [r#"{ "a": "key", "b": ["code", "key"] }"#, "not JSON", "\"", ""] {
+        for body in [r#"{ "a": "key", "b": ["code", "key"], "t": "2026-01-01T00:00:00+00:00" }"#, "[]"] {
             assert_eq!(shown(body), body);
         }
+    }
+
+    #[test]
+    fn nothing_is_shown_of_what_cannot_be_taken_apart() {
+        for body in
+            ["not JSON", r#"{"key":"cut sho"#, "", r#"{"data":"{\"incomingCallContext\":\"x\"}"}"#, "{'incomingCallContext':1}"]
+        {
+            assert_eq!(shown(body), "nothing", "{body}");
+        }
+        assert_eq!(redacted(b"anything".to_vec(), &[]), Some(b"anything".to_vec()));
     }
 }

@@ -120,7 +120,7 @@ proptest! {
             prop_assert_eq!(reading.notifications.len(), events.len());
             prop_assert!(reading.notifications.iter().all(|item| item.facts.kind.len() <= 256));
             let shown = super::redacted(body.clone().into_bytes(), source(name).unwrap().secrets());
-            prop_assert!(serde_json::from_slice::<Value>(&shown).is_ok());
+            prop_assert!(shown.is_none_or(|shown| serde_json::from_slice::<Value>(&shown).is_ok()));
         }
     }
 }

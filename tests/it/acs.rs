@@ -271,7 +271,7 @@ async fn every_way_to_write_an_event_is_read() {
 
 #[tokio::test]
 async fn a_secret_in_the_query_is_an_extra_lock_that_nobody_sees() {
-    let receiver = "secret = \"correct horse battery\"".to_owned();
+    let receiver = "secret = \"correct+horse+battery=\"".to_owned();
     let app = TestApp::start_with(Settings { source: "acs", receiver, ..Settings::default() }).await;
     let body = play("PlayCompleted", "e1", 1).to_string();
     let post = async |query: &str| {
@@ -282,14 +282,14 @@ async fn a_secret_in_the_query_is_an_extra_lock_that_nobody_sees() {
         "",
         "?secret=",
         "?secret=wrong",
-        "?secret=correct+horse+battery&secret=correct+horse+battery",
-        "?Secret=correct+horse+battery",
+        "?secret=correct+horse+battery=&secret=correct+horse+battery=",
+        "?Secret=correct+horse+battery=",
     ];
     for query in wrong {
         assert_eq!(post(query).await, StatusCode::UNAUTHORIZED, "{query}");
     }
     assert_eq!(app.list("/v1/notifications").await, Vec::<Value>::new());
-    assert_eq!(post("?a=1&secret=correct%20horse+battery").await, StatusCode::OK);
+    assert_eq!(post("?a=1&secret=correct+horse%2Bbattery%3D").await, StatusCode::OK);
     let rejection = app.list("/v1/rejections").await.remove(0);
     assert_eq!(
         (&rejection["reason"], &rejection["count"], &rejection["status"]),
@@ -309,4 +309,82 @@ async fn a_tone_is_told_and_which_one_is_not() {
     let line = app.list(&format!("/v1/calls/{CALL}/timeline")).await.remove(0);
     assert_eq!((&line["type"], &line["summary"]), (&json!("tone"), &json!("tone no. 3")));
     assert_eq!(line["operation"], app.list("/v1/operations").await[0]["id"]);
+}
+
+#[tokio::test]
+async fn what_is_first_heard_of_behind_the_end_is_over_at_once_and_corrected_when_more_is_told() {
+    let sections = "[lifecycle]\ndisconnect_grace_seconds = 1\n".to_owned();
+    let app = TestApp::start_with(Settings { source: "acs", sections, ..Settings::default() }).await;
+    post(&app, &play("PlayStarted", "e0", 1)).await;
+    post(&app, &event("CallDisconnected", "e1", 2, &json!({}))).await;
+    eventually(&app, "/v1/operations?state=failed", |page| page["value"].as_array().unwrap().len() == 1).await;
+    let afterthought = |name: &str, id: &str, ticks| event(name, id, ticks, &json!({ "operationContext": "afterthought" }));
+    post(&app, &afterthought("PlayStarted", "e2", 3)).await;
+    let path = "/v1/operations?context=afterthought";
+    let told = eventually(&app, path, |page| page["value"][0]["state"] == "failed").await;
+    assert_eq!(told["value"][0]["flags"], json!(["unrequested", "late", "inferred"]));
+    assert!(told["value"][0]["finishedAt"].as_str() >= told["value"][0]["firstSeenAt"].as_str());
+    post(&app, &afterthought("PlayCompleted", "e3", 4)).await;
+    let told = app.list(path).await.remove(0);
+    assert_eq!((&told["state"], &told["flags"]), (&json!("completed"), &json!(["unrequested", "late", "corrected"])));
+}
+
+#[tokio::test]
+async fn an_odd_item_costs_itself_and_not_its_batch() {
+    let app = TestApp::of("acs").await;
+    let good = play("PlayCompleted", "e1", 1)[0].to_string();
+    let body = format!(r#"[null, {good}, 7, {{"id":"e2"}}, {{"type":"T","data":1e999}}]"#);
+    assert_eq!(app.post(body).await.status, StatusCode::OK);
+    let kept = app.list("/v1/notifications").await;
+    let kinds: Vec<_> = kept.iter().rev().map(|row| row["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["untyped", "play", "untyped", "untyped", "untyped"]);
+    assert_eq!(app.list("/v1/notifications?disposition=unrecognized").await.len(), 4);
+    for body in ["[null]", "[[]]", "{}", "[1,2]", "null"] {
+        assert_eq!(app.post(body).await.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_data_of_an_event_in_headers_is_read_as_leniently_as_any_and_not_made_up() {
+    let app = TestApp::of("acs").await;
+    let post = async |id: &str, body: Vec<u8>| {
+        let request = app.callback().bearer_auth(app.issuer.token().sign());
+        let request = request
+            .header("ce-type", "Microsoft.Communication.PlayStarted")
+            .header("ce-id", id)
+            .header("ce-source", "calling/callConnections/c");
+        send(request.body(body)).await.status
+    };
+    let data = |context: &str| format!(r#"{{"callConnectionId":"c","operationContext":"{context}"}}"#).into_bytes();
+    assert_eq!(post("e1", [b"\xEF\xBB\xBF".to_vec(), data("bom")].concat()).await, StatusCode::OK);
+    assert_eq!(post("e2", data("half \\ud83d")).await, StatusCode::OK);
+    assert_eq!(post("e3", b"not JSON".to_vec()).await, StatusCode::BAD_REQUEST);
+    let contexts: Vec<_> = app.list("/v1/operations").await.iter().map(|o| o["context"].clone()).collect();
+    assert_eq!(contexts, ["half \u{fffd}", "bom"]);
+    assert_eq!(app.list("/v1/notifications?disposition=quarantined").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_who_knows_an_id_of_a_conversation_puts_no_words_into_its_story() {
+    const OTHER: &str = "ffffffff-41c3-47a4-8775-7259bfef4241";
+    let issuer = crate::support::fake_issuer::FakeIssuer::start().await;
+    let sections = format!(
+        "[[receiver]]\npath = \"/api/other\"\nsource = \"acs\"\naudience = [\"{OTHER}\"]\nissuers = [\"{}\"]\nmetadata = [\"{}\"]\n",
+        issuer.issuer(),
+        issuer.metadata_url()
+    );
+    let app = TestApp::start_without_keys(issuer, Settings { source: "acs", sections, ..Settings::default() }).await;
+    app.until_ready().await;
+    post(&app, &event("CallConnected", "e1", 1, &json!({}))).await;
+    let other = async |data: &Value| {
+        let body = call_event("Microsoft.Communication.PlayFailed", &data.to_string(), data).to_string();
+        let request = app.client.post(format!("{}/api/other", app.public)).bearer_auth(app.issuer.token().audience(OTHER).sign());
+        assert_eq!(send(request.body(body)).await.status, StatusCode::OK);
+    };
+    other(&json!({ "serverCallId": "aHR0cHM6Ly9v" })).await;
+    other(&json!({ "callConnectionId": CALL })).await;
+    other(&json!({ "callConnectionId": "their-own", "serverCallId": "aHR0cHM6Ly9v", "correlationId": CORRELATION })).await;
+    assert_eq!(app.list(&format!("/v1/calls/{CALL}/timeline")).await.len(), 1);
+    assert_eq!(app.get(&format!("/v1/calls/{CALL}")).await.json()["relatedCalls"], json!([]));
+    assert_eq!(app.list(&format!("/v1/operations?callId={CALL}")).await, Vec::<Value>::new());
 }

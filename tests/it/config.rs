@@ -465,12 +465,25 @@ fn a_receiver_demands_a_token_or_where_its_source_allows_a_secret() {
     let token = "audience = [\"api://ours\"]\n";
     let why = refused(&receiver("event-grid", token));
     assert!(why.contains("receiver[0].tenants: must name the Entra tenants"), "{why}");
+    let why = refused(&receiver("event-grid", &format!("{token}tenants = [\"contoso.onmicrosoft.com\"]\n")));
+    assert!(why.contains("receiver[0].tenants: must be the tenants' ids (GUIDs)"), "{why}");
     let tenant = "tenants = [\"1fdd12d0-4620-44ed-baec-459b611f84b2\"]\n";
     assert!(load(&receiver("event-grid", &format!("{token}{tenant}")), &[]).unwrap().for_service(SOURCES).is_ok());
 
     let why = refused(&receiver("acs", &format!("{token}secret = \"too short\"\n")));
     assert!(why.contains("receiver[0].secret: must be at least 16 characters"), "{why}");
     assert!(!why.contains("too short"), "{why}");
+    for (rest, key) in [("publishers = [\"p\"]\n", "publishers"), (tenant, "tenants"), ("issuers = [\"i\"]\n", "issuers")] {
+        let why = refused(&receiver("event-grid", &format!("{secret}{rest}")));
+        assert!(why.contains(&format!("receiver[0].{key}: is about tokens")), "{why}");
+    }
+    for odd in ["\"                \"", "\"percent%20percent%20\"", "\"amper&amper&amper\""] {
+        let why = refused(&receiver("event-grid", &format!("secret = {odd}\n")));
+        assert!(why.contains("receiver[0].secret: must be of characters that stand for themselves"), "{why}");
+    }
+    let why = refused(&receiver("event-grid", "secret = 1234567890123456\n"));
+    assert!(why.contains("receiver[0].secret: must be a text: put it in quotes"), "{why}");
+    assert!(!why.contains("1234567890123456"), "{why}");
     let why = refused(&receiver("acs", &format!("{token}max_body_bytes = 12\n")));
     assert!(why.contains("receiver[0].max_body_bytes: must be between"), "{why}");
     let why = refused(&receiver("acs", &format!("{token}publishers = [\" \"]\n")));
@@ -479,11 +492,11 @@ fn a_receiver_demands_a_token_or_where_its_source_allows_a_secret() {
 
 #[test]
 fn a_secret_is_never_shown() {
-    let text = "[[receiver]]\npath = \"/x\"\nsource = \"event-grid\"\nsecret = \"correct horse battery\"\n";
+    let text = "[[receiver]]\npath = \"/x\"\nsource = \"event-grid\"\nsecret = \"correct-horse-battery\"\n";
     let config = load(text, &[]).unwrap();
     assert!(!config.shown().unwrap().contains("horse"), "{}", config.shown().unwrap());
     assert!(!format!("{config:?}").contains("horse"));
-    assert_eq!(config.receivers[0].secret.as_ref().unwrap().expose(), "correct horse battery");
+    assert_eq!(config.receivers[0].secret.as_ref().unwrap().expose(), "correct-horse-battery");
 }
 
 #[test]

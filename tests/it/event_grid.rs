@@ -157,6 +157,53 @@ async fn an_incoming_call_is_one_call_however_often_it_is_told_and_its_context_i
 }
 
 #[tokio::test]
+async fn one_event_at_two_receivers_is_one_event() {
+    let secret = |path: &str| format!("[[receiver]]\npath = \"{path}\"\nsource = \"event-grid\"\nsecret = \"{SECRET}\"\n");
+    let sections = secret("/api/secret") + &secret("/api/second");
+    let app = TestApp::start_with(Settings { source: "event-grid", sections, ..Settings::default() }).await;
+    assert_eq!(post_with(&app, SECRET, &json!([incoming("i1")])).await.status, StatusCode::OK);
+    let second = app.client.post(format!("{}/api/second?secret={SECRET}", app.public)).body(json!([incoming("i1")]).to_string());
+    assert_eq!(send(second).await.status, StatusCode::OK);
+    let kept = app.list("/v1/notifications").await;
+    assert_eq!((kept.len(), &kept[0]["duplicates"]), (1, &json!(1)));
+}
+
+#[tokio::test]
+async fn a_context_is_kept_from_eyes_however_it_is_wrapped() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let app = locked_by_secret().await;
+    let data = incoming("i")["data"].clone();
+    let cloud = |id: &str, name: &str, value: &Value| {
+        let mut event =
+            json!([{ "id": id, "source": TOPIC, "type": "Microsoft.Communication.IncomingCall", "specversion": "1.0" }]);
+        event[0][name] = value.clone();
+        event
+    };
+    let bodies = [
+        cloud("i1", "data", &data.to_string().into()),
+        cloud("i2", "data_base64", &STANDARD.encode(data.to_string()).into()),
+        cloud("i3", "data", &json!([[data]])),
+    ];
+    for body in &bodies {
+        assert_eq!(post_with(&app, SECRET, body).await.status, StatusCode::OK, "{body}");
+    }
+    let odd = send(
+        app.client
+            .post(format!("{}/api/secret?secret={SECRET}", app.public))
+            .body("{'incomingCallContext':'planted.incoming.context'}"),
+    );
+    assert_eq!(odd.await.status, StatusCode::BAD_REQUEST);
+    let planted = [b"planted.incoming.context".to_vec(), STANDARD.encode(data.to_string()).into_bytes(), b"14255550111".to_vec()];
+    for row in app.list("/v1/notifications").await {
+        let shown = app.get(&format!("/v1/notifications/{}/raw", row["id"].as_str().unwrap())).await;
+        for planted in &planted {
+            assert!(!shown.body.windows(planted.len()).any(|w| w == planted), "{}", String::from_utf8_lossy(&shown.body));
+        }
+    }
+    assert_eq!(app.get(&format!("/v1/calls/{CORRELATION}")).await.json()["state"], "incoming", "base64 is read");
+}
+
+#[tokio::test]
 async fn a_token_that_may_see_secrets_sees_who_calls_and_the_context_to_answer_with() {
     let hash = |token: &str| {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());

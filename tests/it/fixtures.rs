@@ -69,11 +69,10 @@ async fn every_fixture(of: &'static str, at_least: usize) {
         assert!(includes(&told, &expected["notifications"]), "{name}: {told:#}\nexpected {:#}", expected["notifications"]);
         for notification in told.as_array().unwrap() {
             let raw = app.get(&format!("/v1/notifications/{}/raw", notification["id"].as_str().unwrap())).await;
-            assert_eq!(
-                raw.body,
-                redacted(body.clone(), secrets),
-                "{name}: the body is kept as it came, and shown without secrets"
-            );
+            match redacted(body.clone(), secrets) {
+                Some(shown) => assert_eq!(raw.body, shown, "{name}: the body is kept as it came, and shown without secrets"),
+                None => assert_eq!(raw.status.as_u16(), 403, "{name}: what cannot be taken apart is not shown"),
+            }
         }
 
         let mut operations = app.list("/v1/operations").await;

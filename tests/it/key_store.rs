@@ -221,7 +221,7 @@ async fn where_no_token_is_demanded_the_secret_is_the_only_lock_and_there_must_b
     let door = authenticator(&policy, patient());
     assert!(door.is_ready(), "there are no keys to wait for");
     let admission = door.admit(&[b"Bearer x"], Some("correct horse battery")).await.unwrap();
-    assert_eq!((admission.audience(), admission.tenant()), (RECEIVER, None));
+    assert_eq!((admission.audience(), admission.tenant()), ("(secret)", None));
     assert_eq!(reason(door.admit(&[], None).await), WrongSecret);
     assert_eq!(issuer.fetches(), Fetches { metadata: 0, jwks: 0 });
 

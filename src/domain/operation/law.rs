@@ -112,7 +112,7 @@ fn corrected(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Option<State> {
 fn has_outlived(lapse: Option<&Lapse>, facts: &[&HeldFact], ending: Option<&HeldFact>) -> bool {
     let (Some(lapse), Some(ending)) = (lapse, ending) else { return false };
     let otherwise = !ending.fact.inferred && ending.fact.state != State::Failed;
-    otherwise && lapse.precedes(ending) && facts.iter().any(|held| !lapse.precedes(held))
+    otherwise && lapse.precedes(ending) && facts.iter().any(|held| held.id < ending.id)
 }
 
 /// The states passed, in the order of a life (rule 4), each with the notification that brought it first.
@@ -159,6 +159,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         ids::{NotificationId, PlatformId, Seq},
+        notification::Identity,
         operation::OperationFact,
         result::ResultInfo,
     };
@@ -170,6 +171,7 @@ mod tests {
             late: false,
             occurred_at: None,
             event_id: None,
+            identity: Identity([0; 16]),
             fact: OperationFact {
                 operation_id: PlatformId::parse("o"),
                 kind: None,

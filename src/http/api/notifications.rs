@@ -90,9 +90,10 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>)
 }
 
 /// The body of the delivery that brought a notification, byte for byte as received. Credentials in it are replaced unless the
-/// caller's token has the scope `secrets`.
+/// caller's token has the scope `secrets`; where they cannot be told from the rest, nothing of it is shown.
 #[utoipa::path(params(("id" = String, Path)), responses(
     (status = 200, description = "as received", content_type = "application/octet-stream"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 #[get("/v1/notifications/{id}/raw")]
@@ -102,7 +103,7 @@ pub(super) async fn raw(api: Data<Api>, request: HttpRequest, id: Path<String>) 
         let body = delivery.body.ok_or_else(|| Problem::NotFound("the body was erased".to_owned()))?;
         let secrets =
             source(&delivery.source).filter(|_| !Leave::of(&request).secrets).map_or(&[][..], |source| source.secrets());
-        Ok::<_, Problem>(redacted(body, secrets))
+        redacted(body, secrets).ok_or(Problem::SecretsRequired)
     };
     // A body is a stranger's text: it is never to be taken for a page of ours.
     match body.await {

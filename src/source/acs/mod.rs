@@ -18,6 +18,26 @@ mod trust;
 use super::{Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};
 use crate::domain::trust::TrustDefaults;
 
+/// The context with which an incoming call is answered, and all that names people or repeats what they said and dialled.
+const SECRETS: &[&str] = &[
+    "incomingCallContext",
+    "participant",
+    "participants",
+    "transferTarget",
+    "transferee",
+    "tone",
+    "dtmfResult",
+    "collectTonesResult",
+    "choiceResult",
+    "speechResult",
+    "from",
+    "to",
+    "callerDisplayName",
+    "onBehalfOfCallee",
+    "customContext",
+    "data_base64",
+];
+
 /// Call Automation.
 #[derive(Clone, Copy, Debug)]
 pub struct Acs;
@@ -45,6 +65,6 @@ impl NotificationSource for Acs {
     }
 
     fn secrets(&self) -> &'static [&'static str] {
-        &["incomingCallContext"]
+        SECRETS
     }
 }

@@ -45,7 +45,7 @@ fn said(event: &Event, kind: &str, subject: &str, fact: Fact) -> Said {
     // tones and rosters have an order of their own
     let sequence = data.number("sequenceNumber").or_else(|| data.number("sequenceId"));
     Said {
-        recognized: call.is_some(),
+        recognized: true,
         call,
         subject: subject.to_owned(),
         facts: Facts { sequence, ..Facts::new(kind.to_owned(), event.shown_kind(), fact) },

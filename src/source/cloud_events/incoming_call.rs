@@ -21,7 +21,7 @@ pub(in crate::source) fn incoming_call(event: &Event) -> Said {
     let people: Map<String, Value> =
         PEOPLE.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.clone()))).collect();
     Said {
-        recognized: call.is_some(),
+        recognized: true,
         call,
         subject: String::new(),
         facts: Facts::new("incomingCall".to_owned(), event.shown_kind(), Fact::Call(fact)),

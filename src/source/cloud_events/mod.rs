@@ -6,6 +6,7 @@
 
 mod incoming_call;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
 
@@ -13,7 +14,7 @@ pub(in crate::source) use self::incoming_call::incoming_call;
 use super::{
     Head, Inbound, Unreadable,
     identity::identity_of,
-    json::{Fields, Item, text as text_of, unreadable},
+    json::{Fields, Item, lenient, text as text_of, unreadable},
 };
 use crate::domain::{
     ids::PlatformId,
@@ -57,22 +58,24 @@ impl Event {
     /// The events of a body.
     ///
     /// # Errors
-    /// [`Unreadable`] if it is not JSON, or no event is in it.
+    /// [`Unreadable`] if it is not JSON, or no event is in it. Among events, what is none is kept as one without a type.
     pub fn all(inbound: &Inbound<'_>) -> Result<Vec<Self>, Unreadable> {
-        if let Some(event) = Self::binary(inbound) {
-            return Ok(vec![event]);
-        }
         let body = text_of(inbound.body);
         let json = body.trim_ascii();
+        if let Some(kind) = binary_kind(inbound.head) {
+            return Self::binary(kind, inbound.head, json).map(|event| vec![event]);
+        }
         if json.is_empty() {
             return Err(Unreadable("the body is empty".to_owned()));
         }
         let events = if json.starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
-            let event = |(at, item): (usize, &RawValue)| Item::parse(&format!("event {at}"), item.get()).map(Self::structured);
-            items.into_iter().enumerate().map(event).collect::<Result<Vec<_>, _>>()?
+            let event = |item: &&RawValue| {
+                Item::parse("an event", item.get()).map_or_else(|_| Self::none(item), |item| Self::structured(&item))
+            };
+            items.iter().map(event).collect()
         } else {
-            vec![Self::structured(Item::parse("the body", json)?)]
+            vec![Self::structured(&Item::parse("the body", json)?)]
         };
         if !events.is_empty() && events.iter().all(|event| event.kind.is_empty()) {
             return Err(Unreadable("no event has a `type`".to_owned()));
@@ -82,7 +85,7 @@ impl Event {
 
     /// `CloudEvents` and the Event Grid schema differ in the names of four members
     /// (<https://learn.microsoft.com/azure/event-grid/event-schema>).
-    fn structured(item: Item<'_>) -> Self {
+    fn structured(item: &Item<'_>) -> Self {
         let fields = item.fields();
         let either = |name: &str, older: &str| fields.text(name).or_else(|| fields.text(older)).map(str::to_owned);
         Self {
@@ -92,28 +95,27 @@ impl Event {
             id: either("id", "id"),
             time: either("time", "eventTime").and_then(|time| time.parse().ok()),
             content: item.json.as_bytes().to_vec(),
-            data: { item.members }.remove("data").unwrap_or_default(),
+            data: item.members.get("data").cloned().or_else(|| encoded(fields)).unwrap_or_default(),
         }
     }
 
-    /// The event whose attributes came as headers; `None` if none did, or if the content type says that the body is all.
-    fn binary(inbound: &Inbound<'_>) -> Option<Self> {
-        let Head { content_type, attributes } = inbound.head;
-        let whole =
-            content_type.as_deref().is_some_and(|told| told.trim().to_ascii_lowercase().starts_with("application/cloudevents"));
-        let kind = attributes.get("type").filter(|kind| !kind.trim().is_empty())?;
-        if whole {
-            return None;
-        }
-        let attribute = |name: &str| attributes.get(name).filter(|text| !text.trim().is_empty()).cloned();
-        Some(Self {
-            kind: kind.clone(),
+    /// What stands among events and is none.
+    fn none(item: &RawValue) -> Self {
+        let content = item.get().as_bytes().to_vec();
+        Self { kind: String::new(), data: Value::Null, subject: None, source: None, id: None, time: None, content }
+    }
+
+    /// The event whose attributes came as headers.
+    fn binary(kind: &str, head: &Head, json: &str) -> Result<Self, Unreadable> {
+        let attribute = |name: &str| head.attributes.get(name).filter(|text| !text.trim().is_empty()).cloned();
+        Ok(Self {
+            kind: kind.to_owned(),
             subject: attribute("subject"),
             source: attribute("source"),
             id: attribute("id"),
             time: attribute("time").and_then(|time| time.parse().ok()),
-            content: [kind.as_bytes(), inbound.body].concat(),
-            data: serde_json::from_slice(inbound.body).unwrap_or_default(),
+            content: [kind.as_bytes(), json.as_bytes()].concat(),
+            data: if json.is_empty() { Value::Null } else { lenient("the event's data", json)? },
         })
     }
 
@@ -152,6 +154,19 @@ impl Event {
     }
 }
 
+/// The type of the event whose attributes came as headers; `None` if none did, or if the content type says that the body is all.
+fn binary_kind(head: &Head) -> Option<&str> {
+    let whole = |told: &String| told.trim().to_ascii_lowercase().starts_with("application/cloudevents");
+    let kind = head.attributes.get("type").filter(|kind| !kind.trim().is_empty())?;
+    (!head.content_type.as_ref().is_some_and(whole)).then_some(kind)
+}
+
+/// `data_base64` ("JSON Event Format for `CloudEvents`", §3.1.1), if JSON is in it.
+fn encoded(fields: Fields<'_>) -> Option<Value> {
+    let bytes = STANDARD.decode(fields.text("data_base64")?).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// What of `kind` is the name of an event of Azure Communication Services.
 pub(in crate::source) fn communication_event(kind: &str) -> Option<&str> {
     kind.strip_prefix("Microsoft.Communication.")
@@ -159,7 +174,7 @@ pub(in crate::source) fn communication_event(kind: &str) -> Option<&str> {
 
 /// How an event of an unknown type is called: by the last part of its name, or by the whole if it is somebody else's.
 pub(in crate::source) fn unknown_kind(kind: &str) -> String {
-    let tame = text::tame(kind);
+    let tame = text::tame(if kind.is_empty() { "untyped" } else { kind });
     let mut name = communication_event(&tame).unwrap_or_default().chars();
     name.next().map(|first| first.to_ascii_lowercase()).map_or_else(|| tame.clone(), |first| first.to_string() + name.as_str())
 }

@@ -12,6 +12,27 @@ mod trust;
 use super::{Inbound, NotificationSource, Reading, Unreadable};
 use crate::domain::trust::TrustDefaults;
 
+/// The context with which an incoming call is answered, what confirms a subscription, where recordings lie, and all that names
+/// people.
+const SECRETS: &[&str] = &[
+    "incomingCallContext",
+    "validationCode",
+    "validationUrl",
+    "contentLocation",
+    "metadataLocation",
+    "deleteLocation",
+    "from",
+    "to",
+    "callerDisplayName",
+    "onBehalfOfCallee",
+    "customContext",
+    "startedBy",
+    "endedBy",
+    "user",
+    "participantId",
+    "data_base64",
+];
+
 /// Event Grid.
 #[derive(Clone, Copy, Debug)]
 pub struct EventGrid;
@@ -39,7 +60,7 @@ impl NotificationSource for EventGrid {
     }
 
     fn secrets(&self) -> &'static [&'static str] {
-        &["incomingCallContext", "validationCode", "validationUrl"]
+        SECRETS
     }
 
     /// A batch holds up to 5,000 events of at most 1 MiB in all, unless a single event is larger.

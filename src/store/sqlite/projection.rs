@@ -12,7 +12,7 @@ use crate::{
     domain::{
         call::{CallState, CallStory, Release},
         ids::{NotificationId, PlatformId, Seq},
-        notification::Facts,
+        notification::{Facts, Identity},
         operation::{HeldFact, Lapse, Operation},
     },
     store::StoreError,
@@ -58,8 +58,9 @@ pub(super) async fn held_facts(
     connection: &mut SqliteConnection,
     subjects: &str,
 ) -> Result<Vec<(i64, String, HeldFact)>, StoreError> {
-    let rows: Vec<(i64, String, i64, i64, bool, String)> = sqlx::query_as(
-        "SELECT notification.call_id, subject, notification.id, received_at, disposition = 'late', facts
+    type Row = (i64, String, i64, Vec<u8>, i64, bool, String);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT notification.call_id, subject, notification.id, identity, received_at, disposition = 'late', facts
          FROM jsonb_each(?1) AS asked
          CROSS JOIN notification
              ON notification.call_id = asked.value ->> 0 AND notification.subject = asked.value ->> 1
@@ -69,8 +70,8 @@ pub(super) async fn held_facts(
     .fetch_all(connection)
     .await?;
     let mut held = Vec::with_capacity(rows.len());
-    for (call, subject, id, received_at, late, facts) in rows {
-        if let Some(fact) = held_fact(id, received_at, late, &facts)? {
+    for (call, subject, id, identity, received_at, late, facts) in rows {
+        if let Some(fact) = held_fact(id, &identity, received_at, late, &facts)? {
             held.push((call, subject, fact));
         }
     }
@@ -78,9 +79,17 @@ pub(super) async fn held_facts(
 }
 
 /// A stored notification as a fact about an operation; `None` if it is about something else.
-pub(super) fn held_fact(id: i64, received_at: i64, late: bool, facts: &str) -> Result<Option<HeldFact>, StoreError> {
+pub(super) fn held_fact(
+    id: i64,
+    identity: &[u8],
+    received_at: i64,
+    late: bool,
+    facts: &str,
+) -> Result<Option<HeldFact>, StoreError> {
+    let wrong = || StoreError::Inconsistent { table: "notification", column: "identity", id };
+    let identity = Identity(identity.try_into().map_err(|_length| wrong())?);
     let received_at = instant("notification", id, received_at)?;
-    Ok(HeldFact::of(NotificationId(Seq(id)), received_at, late, &read_facts(id, facts)?))
+    Ok(HeldFact::of(NotificationId(Seq(id)), identity, received_at, late, &read_facts(id, facts)?))
 }
 
 /// The normalised facts of a stored notification.

@@ -181,9 +181,9 @@ struct Derived {
 }
 
 async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derived, StoreError> {
-    type Row = (i64, i64, String, i64, String, String, Option<String>);
+    type Row = (i64, i64, String, Vec<u8>, i64, String, String, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT notification.id, notification.call_id, subject, notification.received_at, disposition, facts, correlation
+        "SELECT notification.id, notification.call_id, subject, identity, notification.received_at, disposition, facts, correlation
          FROM notification
          JOIN delivery ON delivery.id = delivery_id
          WHERE notification.call_id IN (SELECT value FROM json_each(?1))
@@ -193,7 +193,7 @@ async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derive
     .fetch_all(connection)
     .await?;
     let mut derived = Derived::default();
-    for (id, call, subject, received_at, disposition, facts, correlation) in rows {
+    for (id, call, subject, identity, received_at, disposition, facts, correlation) in rows {
         let at = instant("notification", id, received_at)?;
         let correlation: Correlation = match correlation.as_deref().map(serde_json::from_str) {
             None => Correlation::default(),
@@ -202,7 +202,7 @@ async fn derive(connection: &mut SqliteConnection, calls: &str) -> Result<Derive
         };
         let told = read_facts(id, &facts)?;
         derived.stories.entry(call).or_default().absorb(NotificationId(Seq(id)), &told, &correlation, at);
-        if let Some(held) = held_fact(id, received_at, disposition == "late", &facts)? {
+        if let Some(held) = held_fact(id, &identity, received_at, disposition == "late", &facts)? {
             derived.facts.entry((call, subject)).or_default().push(held);
         }
     }

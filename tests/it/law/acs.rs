@@ -74,7 +74,14 @@ prop_compose! {
 fn life() -> impl Strategy<Value = Vec<Told>> {
     proptest::collection::vec(event(), 1..24).prop_map(|events| {
         let named = |(at, mut event): (usize, Value)| {
-            event["id"] = format!("e{}", at * 7 % 24).into();
+            match at % 5 {
+                0 => event["id"] = Value::Null, // told apart by their content alone
+                1 => event["source"] = format!("calling/{at}").into(),
+                _ => {}
+            }
+            if at % 5 != 0 {
+                event["id"] = format!("{}{}", "i".repeat(300), at * 7 % if at % 5 == 1 { 2 } else { 24 }).into();
+            }
             Told { item: event, correlation: Correlation::default() }
         };
         events.into_iter().enumerate().map(named).collect()

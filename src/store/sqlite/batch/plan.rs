@@ -14,7 +14,7 @@ use crate::{
     domain::{
         delivery::{Content, Correlation},
         ids::{NotificationId, PlatformId, Seq},
-        notification::{Disposition, Fact, Facts, Notification},
+        notification::{Disposition, Fact, Facts, Identity, Notification},
         operation::HeldFact,
     },
     store::{
@@ -260,6 +260,6 @@ impl<'j> Planned<'j> {
     /// What it says about an operation, if it does.
     fn held(&self) -> Option<HeldFact> {
         let late = self.disposition == Disposition::Late;
-        HeldFact::of(NotificationId(Seq(self.id)), self.received_at, late, &self.facts)
+        HeldFact::of(NotificationId(Seq(self.id)), Identity(self.identity), self.received_at, late, &self.facts)
     }
 }

@@ -56,14 +56,14 @@ impl LedgerReader {
 
 const SELECT_CALL: &str = "SELECT call.id, source, call_id, receiver, tenant_id, first_seen_at, story,
         (SELECT json_group_array(other.call_id ORDER BY other.id)
-         FROM (SELECT id, call_id FROM call AS related WHERE related.chain_id = call.chain_id
+         FROM (SELECT id, call_id, source, audience FROM call AS related WHERE related.chain_id = call.chain_id
                UNION
-               SELECT id, call_id FROM call AS related WHERE related.correlation_hash = call.correlation_hash
+               SELECT id, call_id, source, audience FROM call AS related WHERE related.correlation_hash = call.correlation_hash
                UNION
-               SELECT id, call_id FROM call AS related WHERE related.server_call_hash = call.server_call_hash
+               SELECT id, call_id, source, audience FROM call AS related WHERE related.server_call_hash = call.server_call_hash
                ORDER BY id
                LIMIT 50) AS other
-         WHERE other.id <> call.id) AS related,
+         WHERE other.id <> call.id AND (other.audience = call.audience OR other.source <> call.source)) AS related,
         (SELECT json_group_object(state, number)
          FROM (SELECT state, count(*) AS number
                FROM operation

@@ -5,6 +5,7 @@
 
 mod calls;
 mod notifications;
+mod operation_page;
 mod operations;
 mod rejections;
 

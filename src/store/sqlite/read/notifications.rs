@@ -29,7 +29,7 @@ impl LedgerReader {
     /// [`StoreError`].
     pub async fn timeline(&self, call_id: &PlatformId, page: PageRequest) -> Result<Page<NotificationRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
-        sql.push(" AND notification.id IN (WITH asked AS (SELECT id, story FROM call WHERE call_id = ")
+        sql.push(" AND notification.id IN (WITH asked AS (SELECT id, source, story FROM call WHERE call_id = ")
             .push_bind(call_id.as_str())
             .push(") ")
             .push(ABOUT_ASKED)
@@ -161,22 +161,26 @@ impl LedgerReader {
     }
 }
 
-/// What is about the calls `asked`: what names them, and what names no call but their conversation or a recording of theirs. Nobody
-/// is believed about a call whom it was not told by: quarantined ones do not count.
+/// What is about the calls `asked`: what names them, and what another source tells of their conversation or of a recording of
+/// theirs without naming a call. The latter tells no state, so that who knows no more than an id cannot put words into a story.
 const ABOUT_ASKED: &str = "SELECT about.id
  FROM notification AS about
  WHERE about.call_id IN (SELECT id FROM asked)
  UNION
  SELECT about.id
- FROM notification AS about
- WHERE about.call_id = 0 AND +about.disposition <> 'quarantined' AND about.facts ->> 'recording_id' IS NOT NULL
-   AND about.facts ->> 'recording_id' IN (
-       SELECT operation_id FROM operation WHERE operation.call_id IN (SELECT id FROM asked) AND operation_id IS NOT NULL)
+ FROM asked
+ CROSS JOIN operation ON operation.call_id = asked.id AND operation.operation_id IS NOT NULL
+ CROSS JOIN notification AS about INDEXED BY notification_by_recording
+     ON about.call_id = 0 AND about.facts ->> 'recording_id' IS NOT NULL
+        AND about.facts ->> 'recording_id' = +operation.operation_id
+ WHERE about.disposition = 'applied' AND about.facts ->> 'fact' = 'other' AND about.source <> asked.source
  UNION
  SELECT about.id
- FROM notification AS about
- WHERE about.call_id = 0 AND +about.disposition <> 'quarantined' AND about.facts ->> 'server_call_id' IS NOT NULL
-   AND about.facts ->> 'server_call_id' IN (SELECT story ->> '$.serverCallId' FROM asked)";
+ FROM asked
+ CROSS JOIN notification AS about INDEXED BY notification_by_server_call
+     ON about.call_id = 0 AND about.facts ->> 'server_call_id' IS NOT NULL
+        AND about.facts ->> 'server_call_id' = asked.story ->> '$.serverCallId'
+ WHERE about.disposition = 'applied' AND about.facts ->> 'fact' = 'other' AND about.source <> asked.source";
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
         coalesce(delivery.tenant_id, call.tenant_id) AS tenant_id,

@@ -1,14 +1,18 @@
 //! Operations, and their histories.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
 };
 
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{Lead, LedgerReader, newest_first, paged, read_json, times};
+use super::{
+    LedgerReader,
+    operation_page::{SELECT_OPERATION, page_sql},
+    paged, read_json,
+};
 use crate::{
     domain::{
         call::Release,
@@ -21,7 +25,6 @@ use crate::{
         rows::{OperationFilter, OperationRow, Page, PageRequest},
         sqlite::{
             batch::{instant, json},
-            lookup_hash,
             projection::{self, held_facts},
         },
     },
@@ -38,70 +41,15 @@ impl LedgerReader {
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<OperationRow>, StoreError> {
-        let mut sql = QueryBuilder::new(SELECT_OPERATION);
-        let mut lead = Lead::default();
-        if let Some(call) = &filter.call_id {
-            let of_calls = " AND {}operation.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
-            lead.push(&mut sql, of_calls).push_bind(call.as_str()).push(")");
-        }
-        if let Some(id) = &filter.operation_id {
-            lead.push(&mut sql, " AND {}operation_hash = ").push_bind(lookup_hash(id.as_str()));
-        }
-        if let Some(context) = &filter.context {
-            lead.push(&mut sql, " AND {}context_hash = ").push_bind(lookup_hash(context));
-        }
-        if let Some(overdue) = filter.overdue {
-            if overdue {
-                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
-                push_lapsed(&mut sql, now).push(" AND (");
-            } else {
-                sql.push(" AND NOT (+operation.state IN ('requested', 'accepted', 'running') AND NOT ");
-                push_lapsed(&mut sql, now).push(" AND ");
-            }
-            self.push_deadline_passed(&mut sql, now)?;
-            sql.push(")");
-        }
-        match filter.open {
-            Some(true) => {
-                lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
-                push_lapsed(&mut sql, now);
-            }
-            Some(false) => {
-                sql.push(" AND (+operation.state NOT IN ('requested', 'accepted', 'running') OR ");
-                push_lapsed(&mut sql, now).push(")");
-            }
-            None => {}
-        }
         let mut connection = self.connection().await?;
-        if let Some(subcode) = filter.subcode {
-            lead.push(&mut sql, " AND {}subcode = ").push_bind(subcode);
+        let mut rows: Vec<OperationSql> =
+            page_sql(&self.deadlines, filter, page, now, false)?.build_query_as().fetch_all(&mut *connection).await?;
+        if filter.state == Some(State::Failed) {
+            // some may have failed by now without anybody having written it down
+            let mut lapsed = page_sql(&self.deadlines, filter, page, now, true)?;
+            rows.extend(lapsed.build_query_as().fetch_all(&mut *connection).await?);
+            rows.sort_by_key(|row: &OperationSql| Reverse(row.id));
         }
-        match filter.state {
-            // A moment only, but for a ledger that nobody has served since.
-            Some(State::Failed) if some_call_is_due(&mut connection, now).await? => {
-                sql.push(" AND (+operation.state = 'failed' OR (");
-                sql.push("+operation.state IN ('requested', 'accepted', 'running') AND ");
-                push_lapsed(&mut sql, now).push("))");
-            }
-            Some(state) => {
-                lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
-                if !state.is_final() {
-                    sql.push(" AND NOT ");
-                    push_lapsed(&mut sql, now);
-                }
-            }
-            None => {}
-        }
-        if let Some(kind) = &filter.kind {
-            lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
-        }
-        if let Some(source) = &filter.source {
-            lead.push(&mut sql, " AND {}operation.source = ").push_bind(source);
-        }
-        times(&mut sql, "operation.id", "operation.first_seen_at", filter.since, filter.until);
-        newest_first(&mut sql, "operation.id", page);
-
-        let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
         let rows = self.read(&mut connection, rows, now).await?;
         Ok(paged(rows, page, |row| row.id.0))
     }
@@ -159,29 +107,7 @@ impl LedgerReader {
         let operation = told.and_then(|told| told.into_iter().find(|operation| operation.facts.contains(&fact)));
         Ok(operation.map(|operation| operation.history))
     }
-
-    /// First seen longer ago than its kind may be open.
-    fn push_deadline_passed(&self, sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> Result<(), StoreError> {
-        let milliseconds = |allowed: &Duration| i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX / 2);
-        let by_kind: BTreeMap<&str, i64> =
-            self.deadlines.by_kind.iter().map(|(kind, allowed)| (kind.as_str(), milliseconds(allowed))).collect();
-        sql.push("+operation.first_seen_at + coalesce((SELECT allowed.value FROM json_each(")
-            .push_bind(json(&by_kind)?)
-            .push(") AS allowed WHERE allowed.key = operation.kind), ")
-            .push_bind(milliseconds(&self.deadlines.default))
-            .push(") <= ")
-            .push_bind(now.as_millisecond());
-        Ok(())
-    }
 }
-
-const SELECT_OPERATION: &str = "SELECT operation.id, call.source, call.receiver, call.tenant_id, call.call_id,
-        operation_id, kind, context, operation.state, result, accepted_at, started_at, finished_at,
-        operation.first_seen_at, updated_at, flags, notifications, operation.call_id AS call, subject,
-        lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release
- FROM operation
- JOIN call ON call.id = operation.call_id
- WHERE true";
 
 #[derive(sqlx::FromRow)]
 struct OperationSql {
@@ -274,19 +200,6 @@ pub(super) fn read_lapse(
     let release = read_json::<Option<Release>>("call", "story", call, release)?;
     let over = settled || lapses_at.is_some_and(|at| at <= now.as_millisecond());
     projection::lapse(call, release.as_ref(), lapses_at, over)
-}
-
-/// The grace period of its call is over, and nobody has written down yet what that means for it.
-fn push_lapsed(sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> &mut QueryBuilder<Sqlite> {
-    sql.push("(call.settled = 0 AND call.lapses_at IS NOT NULL AND call.lapses_at <= ").push_bind(now.as_millisecond()).push(")")
-}
-
-async fn some_call_is_due(connection: &mut SqliteConnection, now: Timestamp) -> Result<bool, StoreError> {
-    let due = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM call WHERE settled = 0 AND lapses_at <= ?1)")
-        .bind(now.as_millisecond())
-        .fetch_one(connection)
-        .await?;
-    Ok(due)
 }
 
 /// How many second copies came of what tells each of these operations.

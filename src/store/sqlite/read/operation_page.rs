@@ -1,0 +1,114 @@
+//! The question for a page of operations, as SQL.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::{Lead, newest_first, times};
+use crate::{
+    domain::operation::Deadlines,
+    store::{
+        StoreError,
+        rows::{OperationFilter, PageRequest},
+        sqlite::{batch::json, lookup_hash},
+    },
+};
+
+pub(super) const SELECT_OPERATION: &str = "SELECT operation.id, call.source, call.receiver, call.tenant_id, call.call_id,
+        operation_id, kind, context, operation.state, result, accepted_at, started_at, finished_at,
+        operation.first_seen_at, updated_at, flags, notifications, operation.call_id AS call, subject,
+        lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release
+ FROM operation
+ JOIN call ON call.id = operation.call_id
+ WHERE true";
+
+/// The operations that match as they are written, or else (`lapsed`) those of whatever state that have failed with their calls by
+/// `now` without that having been written down: few, unless nobody has served the ledger since.
+pub(super) fn page_sql(
+    deadlines: &Deadlines,
+    filter: &OperationFilter,
+    page: PageRequest,
+    now: Timestamp,
+    lapsed: bool,
+) -> Result<QueryBuilder<Sqlite>, StoreError> {
+    let mut sql = QueryBuilder::new(SELECT_OPERATION);
+    let mut lead = Lead::default();
+    if let Some(call) = &filter.call_id {
+        let of_calls = " AND {}operation.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
+        lead.push(&mut sql, of_calls).push_bind(call.as_str()).push(")");
+    }
+    if let Some(id) = &filter.operation_id {
+        lead.push(&mut sql, " AND {}operation_hash = ").push_bind(lookup_hash(id.as_str()));
+    }
+    if let Some(context) = &filter.context {
+        lead.push(&mut sql, " AND {}context_hash = ").push_bind(lookup_hash(context));
+    }
+    if let Some(overdue) = filter.overdue {
+        if overdue {
+            lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+            push_lapsed(&mut sql, now).push(" AND (");
+        } else {
+            sql.push(" AND NOT (+operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+            push_lapsed(&mut sql, now).push(" AND ");
+        }
+        push_deadline_passed(&mut sql, deadlines, now)?;
+        sql.push(")");
+    }
+    match filter.open {
+        Some(true) => {
+            lead.push(&mut sql, " AND {}operation.state IN ('requested', 'accepted', 'running') AND NOT ");
+            push_lapsed(&mut sql, now);
+        }
+        Some(false) => {
+            sql.push(" AND (+operation.state NOT IN ('requested', 'accepted', 'running') OR ");
+            push_lapsed(&mut sql, now).push(")");
+        }
+        None => {}
+    }
+    if let Some(subcode) = filter.subcode {
+        lead.push(&mut sql, " AND {}subcode = ").push_bind(subcode);
+    }
+    match filter.state {
+        _ if lapsed => {
+            lead.push(&mut sql, " AND {}operation.call_id IN (SELECT id FROM call AS due WHERE settled = 0 AND lapses_at <= ");
+            sql.push_bind(now.as_millisecond()).push(") AND +operation.state IN ('requested', 'accepted', 'running')");
+        }
+        Some(state) => {
+            lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
+            if !state.is_final() {
+                sql.push(" AND NOT ");
+                push_lapsed(&mut sql, now);
+            }
+        }
+        None => {}
+    }
+    if let Some(kind) = &filter.kind {
+        lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
+    }
+    if let Some(source) = &filter.source {
+        lead.push(&mut sql, " AND {}operation.source = ").push_bind(source);
+    }
+    times(&mut sql, "operation.id", "operation.first_seen_at", filter.since, filter.until);
+    newest_first(&mut sql, "operation.id", page);
+    Ok(sql)
+}
+
+/// The grace period of its call is over, and nobody has written down yet what that means for it.
+fn push_lapsed(sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> &mut QueryBuilder<Sqlite> {
+    sql.push("(call.settled = 0 AND call.lapses_at IS NOT NULL AND call.lapses_at <= ").push_bind(now.as_millisecond()).push(")")
+}
+
+/// First seen longer ago than its kind may be open.
+fn push_deadline_passed(sql: &mut QueryBuilder<Sqlite>, deadlines: &Deadlines, now: Timestamp) -> Result<(), StoreError> {
+    let milliseconds = |allowed: &Duration| i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX / 2);
+    let by_kind: BTreeMap<&str, i64> =
+        deadlines.by_kind.iter().map(|(kind, allowed)| (kind.as_str(), milliseconds(allowed))).collect();
+    sql.push("+operation.first_seen_at + coalesce((SELECT allowed.value FROM json_each(")
+        .push_bind(json(&by_kind)?)
+        .push(") AS allowed WHERE allowed.key = operation.kind), ")
+        .push_bind(milliseconds(&deadlines.default))
+        .push(") <= ")
+        .push_bind(now.as_millisecond());
+    Ok(())
+}
