@@ -38,6 +38,11 @@ async fn a_query_that_is_not_understood_is_refused_by_the_name_of_its_parameter(
         ("notifications?disposition=odd", "disposition"),
         ("rejections?reason=odd", "reason"),
         ("operations?open=7", "open"),
+        ("operations?source=teams", "source: one of graph, acs, event-grid"),
+        ("calls?source=teams", "source"),
+        ("calls/c?source=teams", "source"),
+        ("notifications?source=teams", "source"),
+        ("operations/wait?callId=c&source=teams", "source"),
         ("operations/wait", "callId"),
         ("operations/op_1?wait=121", "wait"),
     ] {

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::{
     Api, Leave,
     operations::answer,
-    query::{Paging, Query, instant, list as page_of, named, source_name},
+    query::{Paging, Query, instant, list as page_of, named, source_name, source_names},
 };
 use crate::{
     domain::{call::CallState, ids::PlatformId},
@@ -28,6 +28,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 struct CallQuery {
     /// Of this source.
+    #[param(schema_with = source_names)]
     source: Option<String>,
     /// In this state, as the platform spells it.
     state: Option<String>,
@@ -73,6 +74,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<Call
 #[into_params(parameter_in = Query)]
 struct SourceQuery {
     /// The source, if several know a call of this id.
+    #[param(schema_with = source_names)]
     source: Option<String>,
 }
 

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use super::{
     Api, Leave,
     operations::answer,
-    query::{Paging, Query, instant, list as page_of, named, platform_id, source_name},
+    query::{Paging, Query, instant, list as page_of, named, platform_id, source_name, source_names},
 };
 use crate::{
     domain::{ids::NotificationId, notification::Disposition},
@@ -30,6 +30,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 struct NotificationQuery {
     /// Of this source.
+    #[param(schema_with = source_names)]
     source: Option<String>,
     /// About this call, quarantined ones included.
     call_id: Option<String>,

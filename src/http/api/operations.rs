@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use super::{
     Api,
-    query::{Paging, Query, instant, list as page_of, named, patience, platform_id, source_name},
+    query::{Paging, Query, instant, list as page_of, named, patience, platform_id, source_name, source_names},
 };
 use crate::{
     domain::{ids::OperationId, operation::State},
@@ -30,6 +30,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 struct OperationQuery {
     /// Of this source.
+    #[param(schema_with = source_names)]
     source: Option<String>,
     /// Of this call.
     call_id: Option<String>,
@@ -141,6 +142,7 @@ pub(super) async fn history(api: Data<Api>, request: HttpRequest, id: Path<Strin
 #[into_params(parameter_in = Query)]
 struct WaitQuery {
     /// Of this source.
+    #[param(schema_with = source_names)]
     source: Option<String>,
     /// Of this call.
     call_id: Option<String>,

@@ -7,7 +7,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use futures_util::future::{Ready, ready};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use utoipa::IntoParams;
+use utoipa::{
+    IntoParams,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 use crate::{
     domain::ids::{PlatformId, Seq},
@@ -105,9 +108,18 @@ pub(super) fn named<T>(
     parse(value).map(Some).ok_or_else(|| Problem::InvalidQuery(format!("{name}: one of {}", known.join(", "))))
 }
 
+fn known_sources() -> Vec<&'static str> {
+    SOURCES.iter().map(|source| source.name()).collect()
+}
+
+/// The names that a source can have, for the API's description.
+pub(super) fn source_names() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(known_sources())).build()
+}
+
 /// The name of a source.
 pub(super) fn source_name(name: Option<&String>) -> Result<Option<String>, Problem> {
-    let known: Vec<&str> = SOURCES.iter().map(|source| source.name()).collect();
+    let known = known_sources();
     let source = named("source", name, source, &known)?;
     Ok(source.map(|source| source.name().to_owned()))
 }
