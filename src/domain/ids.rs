@@ -48,6 +48,12 @@ macro_rules! ledger_id {
             }
         }
 
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -71,6 +77,11 @@ ledger_id!(
     /// two operations to be one, the elder name stays; the id of any fact of an operation finds it.
     OperationId,
     "op"
+);
+ledger_id!(
+    /// What a bot asked for.
+    RequestId,
+    "req"
 );
 ledger_id!(
     /// A POST that was not let in.

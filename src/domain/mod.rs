@@ -19,6 +19,7 @@ pub mod ids;
 pub mod notification;
 pub mod operation;
 pub mod rejection;
+pub mod request;
 pub mod result;
 pub mod text;
 pub mod trust;

@@ -14,9 +14,13 @@
 //! 4. A state that is not final never follows a final one; it takes its place before it in the history.
 //! 5. Where a subject recurs (a tag that the caller may use again), its facts are put in the platform's order, and what stands
 //!    behind an end belongs to the next operation.
-//! 6. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3.
+//! 6. A request belongs to the operation that its answer names, else to the one of its kind and tag, if there is no doubt. What the
+//!    platform answered counts before what was inferred and behind what was notified.
+//! 7. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3.
 
 mod law;
+mod links;
+mod requests;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,12 +28,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{NotificationId, OperationId, PlatformId},
+    ids::{NotificationId, OperationId, PlatformId, RequestId},
     notification::{Fact, Facts, Identity},
     result::ResultInfo,
 };
 
 pub use law::operations;
+pub use requests::operations_of_call;
 
 /// The kind of an operation whose type nobody has told.
 pub const UNTYPED: &str = "commsOperation";
@@ -219,6 +224,8 @@ impl Lapse {
 pub enum Flag {
     /// No request for it is known.
     Unrequested,
+    /// It was asked for, and the platform's answer was lost.
+    Unanswered,
     /// Notified facts contradict each other; all are kept.
     Conflict,
     /// A fact came after the end.
@@ -227,6 +234,8 @@ pub enum Flag {
     Inferred,
     /// A conclusion was put right by a notification.
     Corrected,
+    /// Several requests, or several operations, could be meant.
+    Ambiguous,
 }
 
 /// The life of an operation, as told by the facts about it.
@@ -244,6 +253,14 @@ pub struct Operation {
     pub state: State,
     /// Why it ended; `None` while it is open.
     pub result: Option<ResultInfo>,
+    /// The request that began it.
+    pub request: Option<RequestId>,
+    /// When that was written down.
+    pub requested_at: Option<Timestamp>,
+    /// By when the caller wants it to have ended.
+    pub deadline: Option<Timestamp>,
+    /// What it has to do with others.
+    pub links: Links,
     /// When the platform's yes was received.
     pub accepted_at: Option<Timestamp>,
     /// When word came that it runs.
@@ -262,6 +279,35 @@ pub struct Operation {
     pub history: Vec<Transition>,
 }
 
+/// What an operation has to do with others of its call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    /// The operation that canceled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canceled_by: Option<OperationId>,
+    /// What it canceled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancels: Vec<OperationId>,
+    /// What it could have canceled and what ended otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escaped: Vec<OperationId>,
+    /// Those that could be meant, where it cannot be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<OperationId>,
+}
+
+/// What brought the word of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A notification.
+    Notification(NotificationId),
+    /// The request itself.
+    Request(RequestId),
+    /// The answer to a request.
+    Response(RequestId),
+}
+
 /// A step in the life of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -271,8 +317,8 @@ pub struct Transition {
     pub to: State,
     /// When word of it was received.
     pub at: Timestamp,
-    /// The notification that brought the word first.
-    pub cause: NotificationId,
+    /// What brought the word first.
+    pub cause: Cause,
     /// What a reader must know to trust this line.
     pub note: Option<String>,
 }

@@ -18,7 +18,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt};
 
 pub use self::redact::redacted;
-use crate::domain::{delivery::Correlation, notification::Notification, trust::TrustDefaults};
+use crate::domain::{delivery::Correlation, notification::Notification, request::Cancels, trust::TrustDefaults};
 
 /// Every kind of sender that we understand.
 pub static SOURCES: &[&dyn NotificationSource] = &[&graph::Graph, &acs::Acs, &event_grid::EventGrid];
@@ -50,6 +50,12 @@ pub trait NotificationSource: fmt::Debug + Sync {
     /// What a result code means, in plain words; `None` if nobody has documented it.
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str>;
 
+    /// The operation that a request of this name (or of this kind) begins, and what it takes back; `None` for a request that
+    /// begins none.
+    fn asks_for(&self, _request: &str) -> Option<Asked> {
+        None
+    }
+
     /// The members of its bodies, at any depth, that are shown to nobody without leave: what opens something, and who people
     /// are.
     fn secrets(&self) -> &'static [&'static str] {
@@ -65,6 +71,15 @@ pub trait NotificationSource: fmt::Debug + Sync {
     fn asks_first(&self) -> bool {
         false
     }
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The kind of the operation that it begins.
+    pub kind: &'static str,
+    /// What it takes back, as far as its name tells.
+    pub cancels: Option<Cancels>,
 }
 
 /// What a source gets to read.

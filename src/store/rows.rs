@@ -7,7 +7,7 @@ use crate::domain::{
     delivery::Correlation,
     ids::{DeliveryId, NotificationId, OperationId, PlatformId, RejectionId, Seq},
     notification::{Disposition, Facts},
-    operation::{Flag, State},
+    operation::{Flag, Links, State},
     rejection::RejectionReason,
     result::ResultInfo,
 };
@@ -96,6 +96,10 @@ pub struct OperationRow {
     pub notifications: i64,
     /// How many second copies came.
     pub duplicates: i64,
+    /// When its request was written down.
+    pub requested_at: Option<Timestamp>,
+    /// What it has to do with others.
+    pub links: Links,
     /// When it is overdue; `None` once it has ended.
     pub deadline: Option<Timestamp>,
     /// Whether it is.

@@ -4,46 +4,131 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::Timestamp;
 
-use super::{Flag, HeldFact, Lapse, Operation, State, Transition, UNTYPED};
-use crate::domain::ids::OperationId;
+use super::{Cause, Flag, HeldFact, Lapse, Links, Operation, State, Transition, UNTYPED};
+use crate::domain::{
+    ids::OperationId,
+    request::{HeldAnswer, HeldRequest},
+    result::ResultInfo,
+};
 
-/// The operations that the facts of one subject tell, given how their call ended, if it did: one as soon as there is a
-/// fact, and, where the subject recurs, one more behind each end (rule 5).
+/// The operations that the facts of one subject tell where no request is known, given how their call ended, if it did: one as
+/// soon as there is a fact, and, where the subject recurs, one more behind each end (rule 5).
 #[must_use]
 pub fn operations(facts: &[HeldFact], lapse: Option<&Lapse>) -> Vec<Operation> {
-    let mut facts: Vec<&HeldFact> = facts.iter().collect();
-    if !facts.iter().any(|held| held.fact.recurs) {
-        return operation(facts, lapse).into_iter().collect();
-    }
-    facts.sort_by_cached_key(|held| held.place());
-    facts.split_inclusive(|held| held.fact.state.is_final()).filter_map(|piece| operation(piece.to_vec(), lapse)).collect()
+    pieces(facts).into_iter().filter_map(|piece| operation(&piece, None, lapse)).collect()
 }
 
-fn operation(mut facts: Vec<&HeldFact>, lapse: Option<&Lapse>) -> Option<Operation> {
-    facts.sort_by_key(|held| held.id);
-    let first = *facts.first()?;
-    let first_seen_at = facts.iter().map(|held| held.received_at).min().unwrap_or(first.received_at);
-    let ending = ending(&facts);
-    let lapsed = lapse.filter(|lapse| lapse.over && ending.is_none());
-    let ended_at = ending.map(|held| held.received_at).or_else(|| lapsed.map(|lapse| lapse.ended_at(first_seen_at)));
-    let history = history(&facts, ending, lapsed.zip(ended_at));
+/// The facts of one subject, those of each operation together (rule 5), in the order of their receipt.
+pub(super) fn pieces(facts: &[HeldFact]) -> Vec<Vec<&HeldFact>> {
+    let mut facts: Vec<&HeldFact> = facts.iter().collect();
+    facts.sort_by_cached_key(|held| held.place());
+    let recurs = facts.iter().any(|held| held.fact.recurs);
+    let mut pieces: Vec<Vec<&HeldFact>> =
+        if recurs { facts.split_inclusive(|held| held.fact.state.is_final()).map(<[_]>::to_vec).collect() } else { vec![facts] };
+    for piece in &mut pieces {
+        piece.sort_by_key(|held| held.id);
+    }
+    pieces
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    Told(&'a HeldFact),
+    Answered(&'a HeldRequest, &'a HeldAnswer, State),
+    Lapsed(&'a Lapse, Timestamp),
+}
+
+impl<'a> End<'a> {
+    /// Evidence ranks: notification, answer, inference (rules 1, 3 and 6).
+    fn of(
+        told: Option<&'a HeldFact>,
+        request: Option<&'a HeldRequest>,
+        lapse: Option<&'a Lapse>,
+        since: Timestamp,
+    ) -> Option<Self> {
+        let answered = request.and_then(|request| {
+            let answer = request.answer.as_ref()?;
+            Some(Self::Answered(request, answer, answer.facts.state.filter(|state| state.is_final())?))
+        });
+        let lapsed = lapse.filter(|lapse| lapse.over).map(|lapse| Self::Lapsed(lapse, lapse.ended_at(since)));
+        let notified = told.filter(|held| !held.fact.inferred).map(Self::Told);
+        notified.or(answered).or_else(|| told.map(Self::Told)).or(lapsed)
+    }
+
+    fn state(self) -> State {
+        match self {
+            Self::Told(held) => held.fact.state,
+            Self::Answered(_, _, state) => state,
+            Self::Lapsed(..) => State::Failed,
+        }
+    }
+
+    fn at(self) -> Timestamp {
+        match self {
+            Self::Told(held) => held.received_at,
+            Self::Answered(_, answer, _) => answer.at,
+            Self::Lapsed(_, at) => at,
+        }
+    }
+
+    fn result(self) -> ResultInfo {
+        match self {
+            Self::Told(held) => held.fact.result.clone(),
+            Self::Answered(_, answer, _) => answer.facts.result.clone(),
+            Self::Lapsed(..) => Lapse::result(),
+        }
+    }
+
+    fn is_inferred(self) -> bool {
+        match self {
+            Self::Told(held) => held.fact.inferred,
+            Self::Answered(..) => false,
+            Self::Lapsed(..) => true,
+        }
+    }
+
+    fn cause(self) -> Cause {
+        match self {
+            Self::Told(held) => Cause::Notification(held.id),
+            Self::Answered(request, ..) => Cause::Response(request.id),
+            Self::Lapsed(lapse, _) => Cause::Notification(lapse.by),
+        }
+    }
+}
+
+/// The life that these facts (in the order of their receipt) and this request tell; `None` if there is neither.
+pub(super) fn operation(facts: &[&HeldFact], request: Option<&HeldRequest>, lapse: Option<&Lapse>) -> Option<Operation> {
+    let seen = facts.iter().map(|held| (held.id.0, held.received_at)).chain(request.map(|request| (request.id.0, request.at)));
+    let (id, _) = seen.clone().min()?;
+    let (_, first_seen_at) = seen.clone().min_by_key(|(_, at)| *at)?;
+    let ending = ending(facts);
+    let end = End::of(ending, request, lapse, first_seen_at);
+    let history = history(facts, request, ending, end);
     let reached = |state: State| history.iter().find(|step| step.to == state).map(|step| step.at);
+    let answered_at = request.and_then(|request| Some(request.answer.as_ref()?.at));
+    let told_id = facts.iter().filter_map(|held| held.fact.operation_id.clone()).min();
 
     Some(Operation {
-        id: OperationId(first.id.0),
-        operation_id: facts.iter().filter_map(|held| held.fact.operation_id.clone()).min(),
-        kind: kind(&facts),
+        id: OperationId(id),
+        operation_id: told_id.or_else(|| request.and_then(HeldRequest::operation_id)),
+        kind: kind(facts, request),
         context: ending
             .and_then(|held| held.fact.context.clone())
-            .or_else(|| facts.iter().filter_map(|held| held.fact.context.clone()).min()),
-        state: history.last().map_or(first.fact.state, |step| step.to),
-        result: ending.map(|held| held.fact.result.clone()).or_else(|| lapsed.map(|_| Lapse::result())),
+            .or_else(|| facts.iter().filter_map(|held| held.fact.context.clone()).min())
+            .or_else(|| request?.facts.context.clone()),
+        state: history.last().map_or(State::Requested, |step| step.to),
+        result: end.map(End::result),
+        request: request.map(|request| request.id),
+        requested_at: request.map(|request| request.at),
+        deadline: request.and_then(|request| request.facts.deadline),
+        links: Links::default(),
         accepted_at: reached(State::Accepted),
         started_at: reached(State::Running),
-        finished_at: ended_at,
+        finished_at: end.map(End::at),
         first_seen_at,
-        updated_at: facts.iter().map(|held| held.received_at).chain(ended_at).max().unwrap_or(first.received_at),
-        flags: flags(&facts, ending, lapse),
+        updated_at: seen.map(|(_, at)| at).chain(answered_at).chain(end.map(End::at)).max()?,
+        flags: flags(facts, request, ending, end, lapse),
         facts: facts.iter().map(|held| held.id).collect(),
         history,
     })
@@ -56,31 +141,36 @@ fn ending<'a>(facts: &[&'a HeldFact]) -> Option<&'a HeldFact> {
     })
 }
 
-/// The most telling kind: any name counts before the untyped one.
-fn kind(facts: &[&HeldFact]) -> String {
-    facts
-        .iter()
-        .filter_map(|held| held.fact.kind.as_deref())
-        .min_by_key(|kind| (*kind == UNTYPED, *kind))
-        .unwrap_or(UNTYPED)
-        .to_owned()
+/// The most telling kind: any name counts before the untyped one, and what was told before what was asked.
+fn kind(facts: &[&HeldFact], request: Option<&HeldRequest>) -> String {
+    let told = facts.iter().filter_map(|held| held.fact.kind.as_deref()).min_by_key(|kind| (*kind == UNTYPED, *kind));
+    let asked = request.map(|request| request.facts.kind.as_str());
+    told.filter(|kind| *kind != UNTYPED).or(asked).or(told).unwrap_or(UNTYPED).to_owned()
 }
 
-fn flags(facts: &[&HeldFact], ending: Option<&HeldFact>, lapse: Option<&Lapse>) -> Vec<Flag> {
-    let mut flags = vec![Flag::Unrequested];
-    if !contradictions(facts, ending).is_empty() {
-        flags.push(Flag::Conflict);
-    }
-    if facts.iter().any(|held| held.late) {
-        flags.push(Flag::Late);
-    }
-    if ending.map_or(lapse.is_some_and(|lapse| lapse.over), |held| held.fact.inferred) {
-        flags.push(Flag::Inferred);
-    }
-    if corrected(facts, ending).is_some() || has_outlived(lapse, facts, ending) {
-        flags.push(Flag::Corrected);
-    }
-    flags
+fn flags(
+    facts: &[&HeldFact],
+    request: Option<&HeldRequest>,
+    ending: Option<&HeldFact>,
+    end: Option<End<'_>>,
+    lapse: Option<&Lapse>,
+) -> Vec<Flag> {
+    let answered_otherwise = match (end, request.and_then(HeldRequest::answered)) {
+        (Some(End::Told(held)), Some(answered)) => !held.fact.inferred && answered.is_final() && answered != held.fact.state,
+        _ => false,
+    };
+    let corrected = corrected(facts, ending).is_some() || answered_otherwise || has_outlived(lapse, facts, request, ending);
+    [
+        (Flag::Unrequested, request.is_none()),
+        (Flag::Unanswered, request.is_some_and(HeldRequest::is_unanswered)),
+        (Flag::Conflict, !contradictions(facts, ending).is_empty()),
+        (Flag::Late, facts.iter().any(|held| held.late)),
+        (Flag::Inferred, end.is_some_and(End::is_inferred)),
+        (Flag::Corrected, corrected),
+    ]
+    .into_iter()
+    .filter_map(|(flag, is_set)| is_set.then_some(flag))
+    .collect()
 }
 
 /// The notified final states that contradict the one that counts.
@@ -108,32 +198,48 @@ fn corrected(facts: &[&HeldFact], ending: Option<&HeldFact>) -> Option<State> {
         .min()
 }
 
-/// Whether it was taken for failed with its call until word came that it ended otherwise (rules 3 and 6).
-fn has_outlived(lapse: Option<&Lapse>, facts: &[&HeldFact], ending: Option<&HeldFact>) -> bool {
+/// Whether it was taken for failed with its call until word came that it ended otherwise (rules 3 and 7).
+fn has_outlived(lapse: Option<&Lapse>, facts: &[&HeldFact], request: Option<&HeldRequest>, ending: Option<&HeldFact>) -> bool {
     let (Some(lapse), Some(ending)) = (lapse, ending) else { return false };
     let otherwise = !ending.fact.inferred && ending.fact.state != State::Failed;
-    otherwise && lapse.precedes(ending) && facts.iter().any(|held| held.id < ending.id)
+    let seen = facts.iter().any(|held| held.id < ending.id) || request.is_some_and(|request| request.id.0 < ending.id.0);
+    otherwise && lapse.precedes(ending) && seen
 }
 
-/// The states passed, in the order of a life (rule 4), each with the notification that brought it first.
-fn history(facts: &[&HeldFact], ending: Option<&HeldFact>, lapsed: Option<(&Lapse, Timestamp)>) -> Vec<Transition> {
-    let mut passed: BTreeMap<State, &HeldFact> = BTreeMap::new();
+/// The states passed, in the order of a life (rule 4), each with what brought word of it first.
+fn history(
+    facts: &[&HeldFact],
+    request: Option<&HeldRequest>,
+    ending: Option<&HeldFact>,
+    end: Option<End<'_>>,
+) -> Vec<Transition> {
+    let mut passed: BTreeMap<State, (Timestamp, Cause)> = BTreeMap::new();
+    let mut pass = |state: State, at: Timestamp, cause: Cause| {
+        let first = passed.entry(state).or_insert((at, cause));
+        *first = (*first).min((at, cause));
+    };
     for held in facts.iter().filter(|held| !held.fact.state.is_final()) {
-        passed.entry(held.fact.state).or_insert(held);
+        pass(held.fact.state, held.received_at, Cause::Notification(held.id));
+    }
+    if let Some(request) = request {
+        pass(State::Requested, request.at, Cause::Request(request.id));
+        if let (Some(answer), Some(state)) = (&request.answer, request.answered().filter(|state| !state.is_final())) {
+            pass(state, answer.at, Cause::Response(request.id));
+        }
     }
     let mut steps = Vec::with_capacity(passed.len() + 1);
     let mut from = None;
-    for (state, held) in passed {
-        steps.push(Transition { from, to: state, at: held.received_at, cause: held.id, note: None });
+    for (state, (at, cause)) in passed {
+        steps.push(Transition { from, to: state, at, cause, note: None });
         from = Some(state);
     }
-    if let Some(held) = ending {
-        let note = note(facts, held);
-        steps.push(Transition { from, to: held.fact.state, at: held.received_at, cause: held.id, note });
-    }
-    if let Some((lapse, at)) = lapsed {
-        let note = Some("inferred: its call was over, and no word came of how it ended".to_owned());
-        steps.push(Transition { from, to: State::Failed, at, cause: lapse.by, note });
+    if let Some(end) = end {
+        let note = match end {
+            End::Told(held) => note(facts, held),
+            End::Answered(..) => ending.map(|held| format!("answered; {} had been inferred", held.fact.state.as_str())),
+            End::Lapsed(..) => Some("inferred: its call was over, and no word came of how it ended".to_owned()),
+        };
+        steps.push(Transition { from, to: end.state(), at: end.at(), cause: end.cause(), note });
     }
     steps
 }
@@ -161,7 +267,6 @@ mod tests {
         ids::{NotificationId, PlatformId, Seq},
         notification::Identity,
         operation::OperationFact,
-        result::ResultInfo,
     };
 
     fn held(id: i64, state: State, inferred: bool) -> HeldFact {

@@ -5,7 +5,10 @@ use utoipa::ToSchema;
 
 use super::{ResultView, time, times};
 use crate::{
-    domain::operation::{Flag, State, Transition},
+    domain::{
+        ids::OperationId,
+        operation::{Cause, Flag, State, Transition},
+    },
     store::rows::OperationRow,
 };
 
@@ -29,7 +32,17 @@ pub struct OperationView {
     #[serde(rename = "final")]
     is_final: bool,
     result: Option<ResultView>,
+    /// The operation that canceled it.
     canceled_by: Option<String>,
+    /// What it canceled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cancels: Vec<String>,
+    /// What it could have canceled and what ended otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    escaped: Vec<String>,
+    /// Those that could be meant, where it cannot be told (`ambiguous`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<String>,
     requested_at: Option<String>,
     accepted_at: Option<String>,
     started_at: Option<String>,
@@ -47,6 +60,10 @@ pub struct OperationView {
     flags: Vec<Flag>,
 }
 
+fn ids(ids: &[OperationId]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
 impl From<OperationRow> for OperationView {
     fn from(row: OperationRow) -> Self {
         Self {
@@ -61,8 +78,11 @@ impl From<OperationRow> for OperationView {
             context: row.context,
             state: row.state.as_str(),
             is_final: row.state.is_final(),
-            canceled_by: None,
-            requested_at: None,
+            canceled_by: row.links.canceled_by.map(|id| id.to_string()),
+            cancels: ids(&row.links.cancels),
+            escaped: ids(&row.links.escaped),
+            candidates: ids(&row.links.candidates),
+            requested_at: times(row.requested_at),
             accepted_at: times(row.accepted_at),
             started_at: times(row.started_at),
             finished_at: times(row.finished_at),
@@ -101,12 +121,17 @@ pub struct CauseView {
 
 impl From<Transition> for HistoryView {
     fn from(step: Transition) -> Self {
+        let cause = match step.cause {
+            Cause::Notification(id) => ("notification", id.0, id.to_string()),
+            Cause::Request(id) => ("request", id.0, id.to_string()),
+            Cause::Response(id) => ("response", id.0, id.to_string()),
+        };
         Self {
-            seq: step.cause.0.0,
+            seq: cause.1.0,
             at: time(step.at),
             from: step.from.map(State::as_str),
             to: step.to.as_str(),
-            cause: CauseView { kind: "notification", id: step.cause.to_string() },
+            cause: CauseView { kind: cause.0, id: cause.2 },
             note: step.note,
         }
     }

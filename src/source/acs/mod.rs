@@ -13,9 +13,10 @@ mod codes;
 mod kind;
 mod people;
 mod read;
+mod request;
 mod trust;
 
-use super::{Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};
+use super::{Asked, Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};
 use crate::domain::trust::TrustDefaults;
 
 /// The context with which an incoming call is answered, and all that names people or repeats what they said and dialled.
@@ -49,6 +50,10 @@ impl NotificationSource for Acs {
 
     fn usual_path(&self) -> &'static str {
         "/api/callbacks"
+    }
+
+    fn asks_for(&self, request: &str) -> Option<Asked> {
+        request::asked(request)
     }
 
     fn trust_defaults(&self) -> TrustDefaults {

@@ -17,13 +17,14 @@ mod kind;
 mod operation;
 mod people;
 mod read;
+mod request;
 mod resource;
 #[cfg(test)]
 mod tests;
 mod trust;
 mod wire;
 
-use super::{Inbound, NotificationSource, Reading, Unreadable, codes};
+use super::{Asked, Inbound, NotificationSource, Reading, Unreadable, codes};
 use crate::domain::trust::TrustDefaults;
 
 /// Microsoft Graph cloud communications.
@@ -37,6 +38,10 @@ impl NotificationSource for Graph {
 
     fn usual_path(&self) -> &'static str {
         "/api/calls"
+    }
+
+    fn asks_for(&self, request: &str) -> Option<Asked> {
+        request::asked(request)
     }
 
     fn trust_defaults(&self) -> TrustDefaults {

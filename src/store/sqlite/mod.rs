@@ -8,8 +8,10 @@
 //! - [`upkeep`]: verify, rebuild, backup, prune
 
 mod batch;
+mod facts;
 mod projection;
 pub(super) mod read;
+mod requests;
 mod settle;
 pub(super) mod upkeep;
 pub(super) mod writer;

@@ -13,7 +13,7 @@ use crate::{
         call::{CallState, CallStory, Release},
         ids::{NotificationId, PlatformId, Seq},
         notification::{Facts, Identity},
-        operation::{HeldFact, Lapse, Operation},
+        operation::{HeldFact, Lapse, Links, Operation},
     },
     store::StoreError,
 };
@@ -116,11 +116,13 @@ pub(super) async fn save_operations(
     sqlx::query(
         "INSERT INTO operation
              (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
-              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source)
+              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source,
+              requested_at, deadline, links)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
                 value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
                 value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
-                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1)
+                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1),
+                value ->> '$[13][0]', value ->> '$[13][1]', nullif(value -> '$[13][2]', 'null')
          FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
@@ -130,7 +132,8 @@ pub(super) async fn save_operations(
              result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
              started_at = excluded.started_at, finished_at = excluded.finished_at,
              first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
-             notifications = excluded.notifications",
+             notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
+             deadline = excluded.deadline, links = excluded.links",
     )
     .bind(json(&rows)?)
     .execute(connection)
@@ -150,6 +153,7 @@ fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
         operation.first_seen_at.as_millisecond(),
         operation.updated_at.as_millisecond(),
     );
+    let links = Some(&operation.links).filter(|links| **links != Links::default());
     let row = (
         operation.id.0,
         call,
@@ -164,6 +168,7 @@ fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
         times,
         &operation.flags,
         operation.facts.len(),
+        (milliseconds(operation.requested_at), milliseconds(operation.deadline), links),
     );
     serde_json::value::to_raw_value(&row).map_err(|error| StoreError::Database(sqlx::Error::Encode(Box::new(error))))
 }
@@ -196,7 +201,10 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
          ON CONFLICT (id) DO UPDATE SET
              state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
              correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
-             lapses_at = coalesce(lapses_at, excluded.lapses_at)",
+             lapses_at = coalesce(lapses_at, excluded.lapses_at),
+             receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
+             tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
+             audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END",
     )
     .bind(json(&rows)?)
     .execute(connection)

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Change, insert_changes, json},
-    projection::{self, SavedOperation},
+    batch::{Batched, Changed, insert_changes, json},
+    facts, projection,
     writer::Positions,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         ids::PlatformId,
         operation::{HeldFact, Lapse, operations},
     },
-    store::{StoreError, rows::ChangedOperation},
+    store::StoreError,
 };
 
 /// How many calls are settled in one transaction: deliveries wait for it.
@@ -31,12 +31,14 @@ pub(super) struct DueCall {
     id: i64,
     call_id: PlatformId,
     lapse: Lapse,
+    /// Whether a request for it is known.
+    requested: bool,
 }
 
 /// The calls that are to be settled by now, those that have waited longest first.
 pub(super) async fn due(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<DueCall>, StoreError> {
-    let rows: Vec<(i64, String, i64, Option<String>)> = sqlx::query_as(
-        "SELECT id, call_id, lapses_at, story -> '$.release'
+    let rows: Vec<(i64, String, i64, Option<String>, bool)> = sqlx::query_as(
+        "SELECT id, call_id, lapses_at, story -> '$.release', requested
          FROM call
          WHERE settled = 0 AND lapses_at <= ?1
          ORDER BY lapses_at
@@ -47,11 +49,11 @@ pub(super) async fn due(connection: &mut SqliteConnection, now: Timestamp) -> Re
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|(id, call_id, lapses_at, release)| {
+        .map(|(id, call_id, lapses_at, release, requested)| {
             let wrong = || StoreError::Inconsistent { table: "call", column: "story", id };
             let release: Option<Release> = release.as_deref().and_then(|release| serde_json::from_str(release).ok());
             let lapse = projection::lapse(id, release.as_ref(), Some(lapses_at), true)?.ok_or_else(wrong)?;
-            Ok(DueCall { id, call_id: PlatformId::parse(&call_id).ok_or_else(wrong)?, lapse })
+            Ok(DueCall { id, call_id: PlatformId::parse(&call_id).ok_or_else(wrong)?, lapse, requested })
         })
         .collect()
 }
@@ -64,32 +66,31 @@ pub(super) async fn settle(
 ) -> Result<Batched, StoreError> {
     let calls: BTreeMap<i64, &DueCall> = due.iter().map(|call| (call.id, call)).collect();
     let ids = json(&calls.keys().collect::<Vec<_>>())?;
-    let mut batched = Batched::default();
-    let (mut saved, mut changes) = (Vec::new(), Vec::new());
+    let mut changed = Changed::default();
     for ((call, subject), facts) in open_stories(connection, &ids).await? {
         let Some(due) = calls.get(&call) else { continue };
-        let before = operations(&facts, Some(&Lapse { over: false, ..due.lapse }));
-        for operation in operations(&facts, Some(&due.lapse)).into_iter().filter(|operation| !before.contains(operation)) {
-            batched.finals.push(operation.state);
-            batched.changed.push(ChangedOperation {
-                id: operation.id,
-                call_id: due.call_id.clone(),
-                context: operation.context.clone(),
-            });
-            changes.push(Change::operation(positions, call, &operation));
-            saved.push(SavedOperation { call, subject: subject.clone(), operation });
-        }
+        let told = |over| {
+            let told = operations(&facts, Some(&Lapse { over, ..due.lapse })).into_iter();
+            told.map(|operation| (subject.clone(), operation)).collect()
+        };
+        changed.compare(positions, (call, Some(&due.call_id)), told(false), told(true));
     }
-    projection::save_operations(connection, &saved, &[]).await?;
+    let requested = due.iter().filter(|call| call.requested).map(|call| call.id).collect();
+    for (call, facts) in facts::of_calls(connection, &requested).await? {
+        let Some(due) = calls.get(&call) else { continue };
+        let told = |over| facts.told(Some(&Lapse { over, ..due.lapse }));
+        changed.compare(positions, (call, Some(&due.call_id)), told(false), told(true));
+    }
+    projection::save_operations(connection, &changed.saved, &changed.gone).await?;
     sqlx::query("UPDATE call SET settled = 1 WHERE id IN (SELECT value FROM jsonb_each(?1))")
         .bind(ids)
         .execute(&mut *connection)
         .await?;
-    insert_changes(connection, positions, &changes).await?;
-    Ok(batched)
+    insert_changes(connection, positions, &changed.changes).await?;
+    Ok(Batched { changed: changed.told, finals: changed.finals, ..Batched::default() })
 }
 
-/// The facts of the subjects of these calls under which an operation is open.
+/// The facts of the subjects under which an operation is open, of those of these calls of which no request is known.
 async fn open_stories(
     connection: &mut SqliteConnection,
     calls: &str,
@@ -97,7 +98,8 @@ async fn open_stories(
     let subjects: Vec<(i64, String)> = sqlx::query_as(
         "SELECT DISTINCT call_id, subject
          FROM operation
-         WHERE call_id IN (SELECT value FROM jsonb_each(?1)) AND +state IN ('requested', 'accepted', 'running')",
+         WHERE call_id IN (SELECT id FROM call AS due WHERE id IN (SELECT value FROM jsonb_each(?1)) AND requested = 0)
+           AND +state IN ('requested', 'accepted', 'running')",
     )
     .bind(calls)
     .fetch_all(&mut *connection)

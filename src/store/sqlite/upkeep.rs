@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     batch::{instant, json},
-    body_place, call_key_place, delivery_key_place, open_beside,
+    body_place, call_key_place, delivery_key_place, facts, open_beside,
     projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
     read::LedgerReader,
 };
@@ -90,8 +90,11 @@ const INVARIANTS: &[(&str, &str)] = &[
         "SELECT id FROM notification WHERE id NOT IN (SELECT seq FROM change WHERE type = 'notification') LIMIT 20",
     ),
     (
-        "an operation that no notification tells",
-        "SELECT id FROM operation WHERE id NOT IN (SELECT id FROM notification) LIMIT 20",
+        "an operation that no notification and no request tells",
+        "SELECT id
+         FROM operation
+         WHERE id NOT IN (SELECT id FROM notification) AND id NOT IN (SELECT id FROM request)
+         LIMIT 20",
     ),
     (
         "a quarantined notification that counts for a call",
@@ -217,13 +220,24 @@ async fn rebuild_operations(
 ) -> Result<(), StoreError> {
     let held = operation_rows(connection, calls).await?;
     let lapses = lapses(connection, calls, derived).await?;
+    let requested: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM call WHERE id IN (SELECT value FROM json_each(?1)) AND requested = 1")
+            .bind(calls)
+            .fetch_all(&mut *connection)
+            .await?;
+    let requested = facts::of_calls(connection, &requested.into_iter().collect()).await?;
     let saved: Vec<SavedOperation> = derived
         .facts
         .iter()
+        .filter(|((call, _), _)| !requested.contains_key(call))
         .flat_map(|((call, subject), facts)| {
             let told = operations(facts, lapses.get(call)).into_iter();
             told.map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
         })
+        .chain(requested.iter().flat_map(|(call, facts)| {
+            let told = facts.told(lapses.get(call)).into_iter();
+            told.map(|(subject, operation)| SavedOperation { call: *call, subject, operation })
+        }))
         .collect();
     let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
     let gone: Vec<i64> = held.keys().filter(|id| !told.contains(id)).copied().collect();
@@ -295,7 +309,7 @@ async fn rebuild_calls(
 async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT id, json_array(call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result,
-                               source, subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
+                               source, requested_at, deadline, links, subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
                                notifications)
          FROM operation
          WHERE call_id IN (SELECT value FROM json_each(?1))",

@@ -21,12 +21,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
-    is_refusal, settle,
+    is_refusal, requests, settle,
 };
 use crate::{
-    domain::{clock::Clock, delivery::Delivery, ids::Seq, trust::Admitted},
+    domain::{
+        clock::Clock,
+        delivery::Delivery,
+        ids::{PlatformId, RequestId, Seq},
+        request::AnswerFacts,
+        trust::Admitted,
+    },
     store::{
-        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError,
+        Changes, Committed, MasterKey, NewRequest, Observer, Options, RecordError, Recorded, Requested, StoreError,
         rejections::{RejectionRing, Repeated},
     },
 };
@@ -76,6 +82,22 @@ impl Job {
     }
 }
 
+/// What waits in the queue.
+pub(in crate::store) enum Work {
+    Delivery(Job),
+    Request {
+        request: NewRequest,
+        reply: oneshot::Sender<Result<Requested, RecordError>>,
+    },
+    Answer {
+        request: RequestId,
+        at: Timestamp,
+        facts: AnswerFacts,
+        call: Option<PlatformId>,
+        reply: oneshot::Sender<Result<(), RecordError>>,
+    },
+}
+
 /// Gives out positions: the time in microseconds, made strictly increasing.
 #[derive(Debug)]
 pub(super) struct Positions {
@@ -99,7 +121,7 @@ pub(in crate::store) struct Writer {
     grace: Duration,
     positions: Option<Positions>,
     observer: Observer,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Work>,
     rejections: Arc<RejectionRing>,
     writable: watch::Sender<bool>,
     changes: Changes,
@@ -112,7 +134,7 @@ impl Writer {
     pub(in crate::store) fn new(
         opened: Opened,
         options: &Options,
-        jobs: mpsc::Receiver<Job>,
+        jobs: mpsc::Receiver<Work>,
         rejections: Arc<RejectionRing>,
         writable: watch::Sender<bool>,
         changes: Changes,
@@ -137,6 +159,7 @@ impl Writer {
 
     /// Runs until the ledger is closed, or every sender is gone, and the queue is empty.
     pub(in crate::store) async fn run(mut self) {
+        self.give_up_answers().await;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rejections = Arc::clone(&self.rejections);
@@ -150,8 +173,8 @@ impl Writer {
                     self.flush_rejections().await;
                     self.settle().await;
                 }
-                job = self.jobs.recv() => match job {
-                    Some(job) => self.commit_group(job).await,
+                work = self.jobs.recv() => match work {
+                    Some(work) => self.take(work).await,
                     None => break,
                 },
             }
@@ -163,11 +186,86 @@ impl Writer {
         }
     }
 
-    async fn commit_group(&mut self, first: Job) {
+    /// Deliveries in groups, in between whatever else came.
+    async fn take(&mut self, work: Work) {
+        let mut next = Some(work);
+        while let Some(work) = next.take() {
+            match work {
+                Work::Delivery(job) => next = self.commit_group(job).await,
+                Work::Request { request, reply } => {
+                    let requested = self.commit_request(&request).await;
+                    let _gone = reply.send(requested);
+                }
+                Work::Answer { request, at, facts, call, reply } => {
+                    let answered = self.commit_answer(request, at, &facts, call.as_ref()).await;
+                    let _gone = reply.send(answered);
+                }
+            }
+        }
+    }
+
+    async fn commit_request(&mut self, request: &NewRequest) -> Result<Requested, RecordError> {
+        let outcome = async {
+            self.connect().await?;
+            let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
+                return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
+            };
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let recorded = requests::record_request(&mut transaction, &self.master, positions, request).await?;
+            transaction.commit().await?;
+            Ok(recorded)
+        };
+        match outcome.await {
+            Ok((batched, requested)) => {
+                self.set_writable(true);
+                self.tell(Duration::ZERO, 0, batched);
+                Ok(requested)
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn commit_answer(
+        &mut self,
+        request: RequestId,
+        at: Timestamp,
+        facts: &AnswerFacts,
+        call: Option<&PlatformId>,
+    ) -> Result<(), RecordError> {
+        let outcome = async {
+            self.connect().await?;
+            let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
+                return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
+            };
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let recorded = requests::record_answer(&mut transaction, &self.master, positions, request, at, facts, call).await?;
+            transaction.commit().await?;
+            Ok(recorded)
+        };
+        match outcome.await {
+            Ok(batched) => {
+                self.set_writable(true);
+                self.tell(Duration::ZERO, 0, batched);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Commits this delivery and those that wait behind it; returns what else it met.
+    async fn commit_group(&mut self, first: Job) -> Option<Work> {
+        let mut met = None;
         let mut bytes = first.delivery.body.len();
         let mut jobs = vec![first];
         while jobs.len() < GROUP_DELIVERIES && bytes < GROUP_BYTES {
-            let Ok(job) = self.jobs.try_recv() else { break };
+            let job = match self.jobs.try_recv() {
+                Ok(Work::Delivery(job)) => job,
+                Ok(other) => {
+                    met = Some(other);
+                    break;
+                }
+                Err(_empty) => break,
+            };
             bytes += job.delivery.body.len();
             jobs.push(job);
         }
@@ -176,6 +274,7 @@ impl Writer {
             Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
             Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error))),
         }
+        met
     }
 
     async fn commit_one_by_one(&mut self, jobs: Vec<Job>) {
@@ -311,6 +410,28 @@ impl Writer {
         let settled = settle::settle(&mut transaction, positions, &due).await?;
         transaction.commit().await?;
         Ok(Some(settled))
+    }
+
+    /// At the start: whoever waited for the answer to a request is gone with the process that sent it.
+    async fn give_up_answers(&mut self) {
+        let lost = async {
+            self.connect().await?;
+            let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
+            requests::unanswered(connection).await
+        };
+        let lost: Result<Vec<RequestId>, StoreError> = lost.await;
+        match lost {
+            Ok(lost) => {
+                for request in lost {
+                    let at = self.clock.now();
+                    // a failure has been told, and the next start tries again
+                    let _told = self.commit_answer(request, at, &AnswerFacts::default(), None).await;
+                }
+            }
+            Err(error) => {
+                self.failed(&error);
+            }
+        }
     }
 
     /// Tells those who listen what was committed.

@@ -1,6 +1,6 @@
 //! 4. What the new facts change in operations and calls, and the change log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::SqliteConnection;
 
@@ -14,12 +14,13 @@ use crate::{
         call::CallState,
         ids::PlatformId,
         notification::Fact,
-        operation::{HeldFact, Operation, operations},
+        operation::{HeldFact, Operation, State, operations},
     },
     store::{
         StoreError,
         rows::ChangedOperation,
         sqlite::{
+            facts,
             projection::{self, SavedCall, SavedOperation},
             writer::Positions,
         },
@@ -66,38 +67,78 @@ pub(super) async fn save_operations(
     changes: &mut Vec<Change>,
 ) -> Result<(), StoreError> {
     let by_id: HashMap<i64, (&PlatformId, &Call)> = calls.iter().map(|((_, id), call)| (call.id, (*id, call))).collect();
-    let mut saved = Vec::new();
-    let mut gone = Vec::new();
+    let is_requested = |call: &i64| by_id.get(call).is_some_and(|(_, call)| call.requested);
+    let mut differing = Changed::default();
+    let mut together: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
     for ((call, subject), mut story) in stories {
         if story.new.is_empty() {
             continue;
         }
-        let lapse = by_id.get(&call).map_or(Ok(None), |(_, call)| call.lapse())?;
-        let told = |facts: &[HeldFact]| operations(facts, lapse.as_ref());
-        let before: BTreeMap<_, _> = told(&story.before).into_iter().map(|operation| (operation.id, operation)).collect();
+        if is_requested(&call) {
+            together.entry(call).or_default().extend(story.new.iter().map(|held| held.id.0.0));
+            continue;
+        }
+        let found = by_id.get(&call);
+        let lapse = found.map_or(Ok(None), |(_, call)| call.lapse())?;
+        let told =
+            |facts: &[HeldFact]| operations(facts, lapse.as_ref()).into_iter().map(|operation| (subject.clone(), operation));
+        let before = told(&story.before).collect();
         story.before.append(&mut story.new);
-        let after = told(&story.before);
-        gone.extend(before.keys().filter(|id| !after.iter().any(|operation| operation.id == **id)).map(|id| id.0.0));
-        for operation in after {
+        differing.compare(positions, (call, found.map(|(id, _)| *id)), before, told(&story.before).collect());
+    }
+    for (call, held) in facts::of_calls(connection, &together.keys().copied().collect()).await? {
+        let found = by_id.get(&call);
+        let lapse = found.map_or(Ok(None), |(_, call)| call.lapse())?;
+        let new = together.get(&call).cloned().unwrap_or_default();
+        let (before, after) = (held.without(&new).told(lapse.as_ref()), held.told(lapse.as_ref()));
+        differing.compare(positions, (call, found.map(|(id, _)| *id)), before, after);
+    }
+    batched.finals.append(&mut differing.finals);
+    batched.changed.append(&mut differing.told);
+    changes.append(&mut differing.changes);
+    projection::save_operations(connection, &differing.saved, &differing.gone).await
+}
+
+/// What is to be written and told because operations are no longer what they were.
+#[derive(Default)]
+pub(in crate::store::sqlite) struct Changed {
+    pub(in crate::store::sqlite) saved: Vec<SavedOperation>,
+    pub(in crate::store::sqlite) gone: Vec<i64>,
+    pub(in crate::store::sqlite) changes: Vec<Change>,
+    pub(in crate::store::sqlite) told: Vec<ChangedOperation>,
+    pub(in crate::store::sqlite) finals: Vec<State>,
+}
+
+impl Changed {
+    /// Adds what differs between two states of the same operations, each with its subject.
+    pub(in crate::store::sqlite) fn compare(
+        &mut self,
+        positions: &mut Positions,
+        (call, call_id): (i64, Option<&PlatformId>),
+        before: Vec<(String, Operation)>,
+        after: Vec<(String, Operation)>,
+    ) {
+        let before: BTreeMap<_, _> = before.into_iter().map(|(_, operation)| (operation.id, operation)).collect();
+        self.gone.extend(before.keys().filter(|id| !after.iter().any(|(_, told)| told.id == **id)).map(|id| id.0.0));
+        for (subject, operation) in after {
             let was = before.get(&operation.id);
             if was == Some(&operation) {
                 continue;
             }
             if operation.state.is_final() && !was.is_some_and(|was: &Operation| was.state.is_final()) {
-                batched.finals.push(operation.state);
+                self.finals.push(operation.state);
             }
-            if let Some((call_id, _)) = by_id.get(&call) {
-                batched.changed.push(ChangedOperation {
+            if let Some(call_id) = call_id {
+                self.told.push(ChangedOperation {
                     id: operation.id,
-                    call_id: (*call_id).clone(),
+                    call_id: call_id.clone(),
                     context: operation.context.clone(),
                 });
             }
-            changes.push(Change::operation(positions, call, &operation));
-            saved.push(SavedOperation { call, subject: subject.clone(), operation });
+            self.changes.push(Change::operation(positions, call, &operation));
+            self.saved.push(SavedOperation { call, subject, operation });
         }
     }
-    projection::save_operations(connection, &saved, &gone).await
 }
 
 /// A row of the change log.
@@ -121,6 +162,11 @@ impl Change {
         };
         let call = planned.call.map(|(call, _)| call);
         Self { seq: planned.id, kind: "notification", call, notification: Some(planned.id), operation: None, state }
+    }
+
+    /// A request's position is its place in the log.
+    pub(in crate::store::sqlite) const fn request(id: i64, call: i64) -> Self {
+        Self { seq: id, kind: "request", call: Some(call), notification: None, operation: None, state: None }
     }
 
     pub(in crate::store::sqlite) fn operation(positions: &mut Positions, call: i64, operation: &Operation) -> Self {

@@ -35,13 +35,15 @@ pub(super) struct Call {
     pub(super) audience: String,
     pub(super) tenant: Option<String>,
     pub(super) first_seen_at: Timestamp,
+    /// Whether a request for it is known.
+    pub(super) requested: bool,
     /// When what is open in it counts as failed (milliseconds), and whether that has been written.
     pub(super) lapses_at: Option<i64>,
     pub(super) settled: bool,
     /// Wrapped; `None` if the call was erased.
     pub(super) data_key: Option<Vec<u8>>,
     pub(super) seal: Option<Seal>,
-    /// As stored; `None` for a call that begins in this batch.
+    /// As stored; `None` for a call of which this batch brings the first notification.
     pub(super) before: Option<CallStory>,
     pub(super) story: CallStory,
     /// Whether anything new was told of it.
@@ -58,7 +60,7 @@ fn notifications(job: &Job) -> &[Notification] {
 }
 
 /// Which of the calls asked for, and its stored half.
-type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String, Option<i64>, bool);
+type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String, Option<i64>, bool, bool);
 
 pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<Calls<'a>, StoreError> {
     let asked: BTreeSet<(&str, &PlatformId)> = jobs
@@ -70,7 +72,7 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
     }
     let rows: Vec<CallRow> = sqlx::query_as(
         "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
-                lapses_at, settled
+                lapses_at, settled, requested
          FROM json_each(?1) AS asked
          CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0",
     )
@@ -79,7 +81,7 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
     .await?;
     let asked: Vec<_> = asked.into_iter().collect();
     rows.into_iter()
-        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled)| {
+        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled, requested)| {
             let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
             let story: Option<CallStory> = serde_json::from_str(&story).ok();
             let (Some(key), Some(story)) = (key, story) else {
@@ -91,6 +93,7 @@ pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a 
                 audience,
                 tenant,
                 first_seen_at: instant("call", id, first_seen_at)?,
+                requested,
                 lapses_at,
                 settled,
                 data_key,
@@ -115,6 +118,7 @@ impl Call {
             audience: job.audience.clone(),
             tenant: job.tenant.clone(),
             first_seen_at: job.delivery.received_at,
+            requested: false,
             lapses_at: None,
             settled: false,
             data_key: Some(wrapped),
@@ -124,6 +128,16 @@ impl Call {
             story: CallStory::default(),
             expected: CallStory::default(),
         })
+    }
+
+    /// Of a call that was known by requests alone, the first notification says of whom others are believed.
+    pub(super) fn claim(&mut self, job: &Job) {
+        if self.audience.is_empty() {
+            self.receiver.clone_from(&job.receiver);
+            self.audience.clone_from(&job.audience);
+            self.tenant.clone_from(&job.tenant);
+            self.before = None;
+        }
     }
 
     /// Fixes when what is open in it counts as failed, once it has ended.

@@ -20,7 +20,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 pub(super) use self::{
-    derive::{Change, insert_changes},
+    derive::{Change, Changed, insert_changes},
     plan::{QUARANTINE, quarantine_subject},
 };
 use self::{

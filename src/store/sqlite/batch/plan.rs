@@ -125,6 +125,7 @@ impl<'j> Plan<'_, 'j> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Call::begin(job, self.positions.next().0, self.master)?),
         };
+        call.claim(job);
         if call.audience != job.audience || call.tenant != job.tenant {
             planned.disposition = Disposition::Quarantined;
             planned.subject = quarantine_subject(call_id);

@@ -9,6 +9,8 @@ mod operation_page;
 mod operations;
 mod rejections;
 
+pub(super) use self::operations::read_lapse;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -18,7 +18,8 @@ use crate::{
 pub(super) const SELECT_OPERATION: &str = "SELECT operation.id, call.source, call.receiver, call.tenant_id, call.call_id,
         operation_id, kind, context, operation.state, result, accepted_at, started_at, finished_at,
         operation.first_seen_at, updated_at, flags, notifications, operation.call_id AS call, subject,
-        lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release
+        lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release,
+        requested_at, deadline AS own_deadline, links
  FROM operation
  JOIN call ON call.id = operation.call_id
  WHERE true";
@@ -104,11 +105,11 @@ fn push_deadline_passed(sql: &mut QueryBuilder<Sqlite>, deadlines: &Deadlines, n
     let milliseconds = |allowed: &Duration| i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX / 2);
     let by_kind: BTreeMap<&str, i64> =
         deadlines.by_kind.iter().map(|(kind, allowed)| (kind.as_str(), milliseconds(allowed))).collect();
-    sql.push("+operation.first_seen_at + coalesce((SELECT allowed.value FROM json_each(")
+    sql.push("coalesce(+operation.deadline, coalesce(+operation.requested_at, +operation.first_seen_at) + coalesce((SELECT allowed.value FROM json_each(")
         .push_bind(json(&by_kind)?)
         .push(") AS allowed WHERE allowed.key = operation.kind), ")
         .push_bind(milliseconds(&deadlines.default))
-        .push(") <= ")
+        .push(")) <= ")
         .push_bind(now.as_millisecond());
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         call::Release,
         ids::{NotificationId, OperationId, PlatformId, Seq},
-        operation::{Deadlines, Flag, Lapse, Operation, State, Transition, operations},
+        operation::{Deadlines, Flag, Lapse, Links, Operation, State, Transition, operations},
         result::ResultInfo,
     },
     store::{
@@ -25,6 +25,7 @@ use crate::{
         rows::{OperationFilter, OperationRow, Page, PageRequest},
         sqlite::{
             batch::{instant, json},
+            facts,
             projection::{self, held_facts},
         },
     },
@@ -65,7 +66,7 @@ impl LedgerReader {
         }
         let fact = NotificationId(id.0);
         let Some(told) = told_by(&mut connection, fact, now).await? else { return Ok(None) };
-        let Some(operation) = told.into_iter().find(|operation| operation.facts.contains(&fact)) else { return Ok(None) };
+        let Some(operation) = told.into_iter().find(|operation| tells(operation, fact)) else { return Ok(None) };
         self.operation_row(&mut connection, operation.id, now).await
     }
 
@@ -104,7 +105,7 @@ impl LedgerReader {
         let mut connection = self.connection().await?;
         let fact = NotificationId(id.0);
         let told = told_by(&mut connection, fact, now).await?;
-        let operation = told.and_then(|told| told.into_iter().find(|operation| operation.facts.contains(&fact)));
+        let operation = told.and_then(|told| told.into_iter().find(|operation| tells(operation, fact)));
         Ok(operation.map(|operation| operation.history))
     }
 }
@@ -133,6 +134,9 @@ struct OperationSql {
     lapses_at: Option<i64>,
     settled: bool,
     release: Option<String>,
+    requested_at: Option<i64>,
+    own_deadline: Option<i64>,
+    links: Option<String>,
 }
 
 impl OperationSql {
@@ -143,7 +147,9 @@ impl OperationSql {
         let state = State::parse(&self.state).ok_or_else(|| wrong("state"))?;
         let lapse = read_lapse(self.call, self.release.as_deref(), self.lapses_at, self.settled, now)?;
         let first_seen_at = instant("operation", id, self.first_seen_at)?;
-        let deadline = (!state.is_final()).then(|| deadlines.deadline(&self.kind, first_seen_at));
+        let requested_at = time(self.requested_at)?;
+        let allowed = || deadlines.deadline(&self.kind, requested_at.unwrap_or(first_seen_at));
+        let deadline = if state.is_final() { None } else { Some(time(self.own_deadline)?.unwrap_or_else(allowed)) };
         let row = OperationRow {
             id: OperationId(Seq(id)),
             source: self.source,
@@ -163,6 +169,8 @@ impl OperationSql {
             flags: read_json::<Vec<Flag>>("operation", "flags", id, Some(&self.flags))?,
             notifications: self.notifications,
             duplicates,
+            requested_at,
+            links: read_json::<Links>("operation", "links", id, self.links.as_deref())?,
             deadline,
             overdue: deadline.is_some_and(|deadline| deadline <= now),
         };
@@ -171,6 +179,11 @@ impl OperationSql {
             _ => row,
         })
     }
+}
+
+/// Whether this notification or request is a part of it.
+fn tells(operation: &Operation, fact: NotificationId) -> bool {
+    operation.facts.contains(&fact) || operation.request.is_some_and(|request| request.0 == fact.0)
 }
 
 /// The operation that has ended with its call, where that has not been written down yet.
@@ -190,7 +203,7 @@ fn lapsed(mut row: OperationRow, lapse: &Lapse) -> OperationRow {
 }
 
 /// How a call ended, if that ends what is open in it; whether it is over by `now`, written down or not.
-pub(super) fn read_lapse(
+pub(in crate::store::sqlite) fn read_lapse(
     call: i64,
     release: Option<&str>,
     lapses_at: Option<i64>,
@@ -226,24 +239,29 @@ async fn duplicates(connection: &mut SqliteConnection, rows: &[OperationSql]) ->
     Ok(sums)
 }
 
-/// The operations that the facts around one notification tell by `now`; `None` if it tells none.
+/// The operations of the call around one notification or request, by `now`; `None` if it tells none.
 async fn told_by(
     connection: &mut SqliteConnection,
     fact: NotificationId,
     now: Timestamp,
 ) -> Result<Option<Vec<Operation>>, StoreError> {
-    type Row = (i64, String, Option<String>, Option<i64>, bool);
+    type Row = (i64, String, Option<String>, Option<i64>, bool, bool);
     let row: Option<Row> = sqlx::query_as(
-        "SELECT notification.call_id, subject, story -> '$.release', lapses_at, settled
-         FROM notification
-         JOIN call ON call.id = notification.call_id
-         WHERE notification.id = ?1",
+        "SELECT call.id, about.subject, story -> '$.release', lapses_at, settled, requested
+         FROM (SELECT call_id, subject FROM notification WHERE id = ?1
+               UNION ALL
+               SELECT call_id, '' FROM request WHERE id = ?1) AS about
+         JOIN call ON call.id = about.call_id",
     )
     .bind(fact.0.0)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((call, subject, release, lapses_at, settled)) = row else { return Ok(None) };
+    let Some((call, subject, release, lapses_at, settled, requested)) = row else { return Ok(None) };
     let lapse = read_lapse(call, release.as_deref(), lapses_at, settled, now)?;
+    if requested {
+        let held = facts::of_calls(connection, &BTreeSet::from([call])).await?.remove(&call).unwrap_or_default();
+        return Ok(Some(held.told(lapse.as_ref()).into_iter().map(|(_, operation)| operation).collect()));
+    }
     let held = held_facts(connection, &json(&[(call, subject)])?).await?;
     let held: Vec<_> = held.into_iter().map(|(_, _, held)| held).collect();
     Ok(Some(operations(&held, lapse.as_ref())))
@@ -254,13 +272,26 @@ pub(super) async fn tellers(
     connection: &mut SqliteConnection,
     subjects: &BTreeSet<(i64, &str)>,
 ) -> Result<BTreeMap<NotificationId, OperationId>, StoreError> {
+    let mut told = BTreeMap::new();
+    if subjects.is_empty() {
+        return Ok(told);
+    }
+    let mut tell = |operation: Operation| told.extend(operation.facts.iter().map(|fact| (*fact, operation.id)));
+    let calls: BTreeSet<i64> = subjects.iter().map(|(call, _)| *call).collect();
+    let requested: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM call WHERE id IN (SELECT value FROM jsonb_each(?1)) AND requested = 1")
+            .bind(json(&calls)?)
+            .fetch_all(&mut *connection)
+            .await?;
+    let requested: BTreeSet<i64> = requested.into_iter().collect();
+    for held in facts::of_calls(connection, &requested).await?.into_values() {
+        held.told(None).into_iter().for_each(|(_, operation)| tell(operation));
+    }
+    let alone: BTreeSet<_> = subjects.iter().filter(|(call, _)| !requested.contains(call)).collect();
     let mut stories: BTreeMap<(i64, String), Vec<_>> = BTreeMap::new();
-    for (call, subject, held) in held_facts(connection, &json(subjects)?).await? {
+    for (call, subject, held) in held_facts(connection, &json(&alone)?).await? {
         stories.entry((call, subject)).or_default().push(held);
     }
-    Ok(stories
-        .values()
-        .flat_map(|held| operations(held, None))
-        .flat_map(|operation| operation.facts.into_iter().map(move |fact| (fact, operation.id)))
-        .collect())
+    stories.values().flat_map(|held| operations(held, None)).for_each(tell);
+    Ok(told)
 }

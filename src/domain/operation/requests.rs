@@ -1,0 +1,187 @@
+//! Which request began which operation (rule 6).
+//!
+//! First by the id that the answer names: one answer can name two, and neither need be its own (the answer to a
+//! `cancelMediaProcessing` can bear the id of the recording that it cancels), so the kinds must agree, or the operation's be
+//! untold. Then by kind and tag, an untyped operation by its tag alone. Where requests and operations can be paired in one way
+//! only, they are; where not, all of them are marked and name each other, and nothing is guessed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Flag, HeldFact, Lapse, Operation, State, UNTYPED, law, links};
+use crate::domain::{
+    ids::{OperationId, PlatformId},
+    request::{HeldRequest, Via},
+};
+
+/// What notifications tell of one operation.
+struct Piece<'a> {
+    subject: &'a str,
+    facts: Vec<&'a HeldFact>,
+    kind: &'a str,
+    contexts: BTreeSet<Option<PlatformId>>,
+    ids: BTreeSet<&'a PlatformId>,
+}
+
+impl<'a> Piece<'a> {
+    fn new(subject: &'a str, facts: Vec<&'a HeldFact>) -> Self {
+        let told = facts.iter().filter_map(|held| held.fact.kind.as_deref());
+        let kind = told.min_by_key(|kind| (*kind == UNTYPED, *kind)).unwrap_or(UNTYPED);
+        let mut contexts: BTreeSet<_> = facts.iter().filter_map(|held| context(held.fact.context.as_deref())).map(Some).collect();
+        if contexts.is_empty() {
+            contexts.insert(None);
+        }
+        let ids = facts.iter().filter_map(|held| held.fact.operation_id.as_ref()).collect();
+        Self { subject, facts, kind, contexts, ids }
+    }
+
+    /// Whether this request can have been before any of it.
+    fn can_follow(&self, request: &HeldRequest) -> bool {
+        request.facts.via == Via::Registered || self.facts.first().is_some_and(|first| request.id.0 < first.id.0)
+    }
+
+    fn is_named_by(&self, request: &HeldRequest) -> bool {
+        let named = |ids: &[PlatformId]| ids.iter().any(|id| self.ids.contains(id));
+        let kinds_agree = self.kind == UNTYPED || self.kind == request.facts.kind;
+        kinds_agree && request.answer.as_ref().is_some_and(|answer| named(&answer.facts.operation_ids))
+    }
+
+    fn is_like(&self, request: &HeldRequest) -> bool {
+        let asked = context(request.facts.context.as_deref());
+        let kinds_agree = self.kind == request.facts.kind || (self.kind == UNTYPED && asked.is_some());
+        kinds_agree && self.contexts.contains(&asked)
+    }
+}
+
+fn context(text: Option<&str>) -> Option<PlatformId> {
+    PlatformId::parse(text?)
+}
+
+/// The operations of a call, each with its subject (that of its notifications; of one that is only asked for, its request): all
+/// that its notifications and its requests tell, given how it ended, if it did.
+#[must_use]
+pub fn operations_of_call(
+    subjects: &BTreeMap<String, Vec<HeldFact>>,
+    requests: &[HeldRequest],
+    lapse: Option<&Lapse>,
+) -> Vec<(String, Operation)> {
+    let pieces: Vec<Piece<'_>> = subjects
+        .iter()
+        .flat_map(|(subject, facts)| law::pieces(facts).into_iter().map(|facts| Piece::new(subject, facts)))
+        .filter(|piece| !piece.facts.is_empty())
+        .collect();
+    let paired = pair(&pieces, requests);
+    let told = pieces.iter().enumerate().filter_map(|(at, piece)| {
+        let request = paired.of_piece.get(&at).and_then(|request| requests.get(*request));
+        Some((piece.subject.to_owned(), request, law::operation(&piece.facts, request, lapse)?))
+    });
+    let asked = requests.iter().enumerate().filter(|(at, _)| !paired.of_piece.values().any(|paired| paired == at));
+    let asked = asked.filter_map(|(_, request)| {
+        Some((format!("requests/{}", request.id), Some(request), law::operation(&[], Some(request), lapse)?))
+    });
+    let mut all: Vec<links::Told<'_>> =
+        told.chain(asked).map(|(subject, request, operation)| links::Told { subject, request, operation }).collect();
+    mark_ambiguous(&mut all, &pieces, requests, &paired);
+    links::link(&mut all);
+    all.into_iter().map(|told| (told.subject, told.operation)).collect()
+}
+
+/// Which request belongs to which piece, and which could belong to several, by their places.
+#[derive(Default)]
+struct Paired {
+    of_piece: BTreeMap<usize, usize>,
+    doubtful: Vec<(usize, usize)>,
+}
+
+fn pair(pieces: &[Piece<'_>], requests: &[HeldRequest]) -> Paired {
+    let mut paired = Paired::default();
+    let by_id = edges(pieces, requests, &paired, Piece::is_named_by);
+    paired.take_certain(by_id);
+    paired.doubtful.clear(); // what an id leaves open, kind and tag may tell
+    let like = edges(pieces, requests, &paired, |piece, request| {
+        request.answered() != Some(State::Refused) && piece.can_follow(request) && piece.is_like(request)
+    });
+    paired.take_certain(like);
+    paired
+}
+
+/// What can belong together of what is not paired yet.
+fn edges<'a>(
+    pieces: &[Piece<'a>],
+    requests: &[HeldRequest],
+    paired: &Paired,
+    fits: impl Fn(&Piece<'a>, &HeldRequest) -> bool,
+) -> BTreeSet<(usize, usize)> {
+    let mut edges = BTreeSet::new();
+    for (at, piece) in pieces.iter().enumerate().filter(|(at, _)| !paired.of_piece.contains_key(at)) {
+        let free = requests.iter().enumerate().filter(|(request, _)| !paired.of_piece.values().any(|taken| taken == request));
+        edges.extend(free.filter(|(_, request)| fits(piece, request)).map(|(request, _)| (at, request)));
+    }
+    edges
+}
+
+impl Paired {
+    /// Pairs each group that can be paired in one way only. Such a group has, at every step, a member with one possible partner;
+    /// if all of it can be paired so, there was no other way.
+    fn take_certain(&mut self, edges: BTreeSet<(usize, usize)>) {
+        for group in groups(edges) {
+            let mut left = group.clone();
+            let mut pairs = Vec::new();
+            while let Some(pair) = forced(&left) {
+                left.retain(|(piece, request)| *piece != pair.0 && *request != pair.1);
+                pairs.push(pair);
+            }
+            let members = |side: fn(&(usize, usize)) -> usize| group.iter().map(side).collect::<BTreeSet<_>>().len();
+            if pairs.len() == members(|edge| edge.0) && pairs.len() == members(|edge| edge.1) {
+                self.of_piece.extend(pairs);
+            } else {
+                self.doubtful.extend(group);
+            }
+        }
+    }
+}
+
+/// An edge one of whose ends has no other.
+fn forced(edges: &BTreeSet<(usize, usize)>) -> Option<(usize, usize)> {
+    edges.iter().copied().find(|(piece, request)| {
+        edges.iter().filter(|edge| edge.0 == *piece).count() == 1 || edges.iter().filter(|edge| edge.1 == *request).count() == 1
+    })
+}
+
+/// The edges in groups that share no end.
+fn groups(mut edges: BTreeSet<(usize, usize)>) -> Vec<BTreeSet<(usize, usize)>> {
+    let mut groups = Vec::new();
+    while let Some(first) = edges.pop_first() {
+        let mut group = BTreeSet::from([first]);
+        loop {
+            let touches = |edge: &(usize, usize)| group.iter().any(|known| known.0 == edge.0 || known.1 == edge.1);
+            let more: Vec<_> = edges.iter().copied().filter(touches).collect();
+            if more.is_empty() {
+                break;
+            }
+            for edge in more {
+                edges.remove(&edge);
+                group.insert(edge);
+            }
+        }
+        groups.push(group);
+    }
+    groups
+}
+
+fn mark_ambiguous(all: &mut [links::Told<'_>], pieces: &[Piece<'_>], requests: &[HeldRequest], paired: &Paired) {
+    let of_piece = |at: usize| pieces.get(at).and_then(|piece| piece.facts.first()).map(|held| OperationId(held.id.0));
+    let of_request = |at: usize| requests.get(at).map(|request| OperationId(request.id.0));
+    let mut candidates: BTreeMap<OperationId, BTreeSet<OperationId>> = BTreeMap::new();
+    for (piece, request) in &paired.doubtful {
+        if let (Some(piece), Some(request)) = (of_piece(*piece), of_request(*request)) {
+            candidates.entry(piece).or_default().insert(request);
+            candidates.entry(request).or_default().insert(piece);
+        }
+    }
+    for told in all {
+        if let Some(others) = candidates.remove(&told.operation.id) {
+            told.operation.links.candidates = others.into_iter().collect();
+            told.mark(Flag::Ambiguous);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! All that is held about the operations of a call, where requests for it are known: then they are derived together, for one
+//! notification can settle which request another belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::SqliteConnection;
+
+use super::{
+    batch::{instant, json},
+    projection::held_fact,
+};
+use crate::{
+    domain::{
+        ids::{RequestId, Seq},
+        operation::{HeldFact, Lapse, Operation, operations_of_call},
+        request::{HeldAnswer, HeldRequest},
+    },
+    store::StoreError,
+};
+
+/// The facts and requests of one call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CallFacts {
+    pub(super) subjects: BTreeMap<String, Vec<HeldFact>>,
+    pub(super) requests: Vec<HeldRequest>,
+}
+
+impl CallFacts {
+    /// The operations that they tell, each with its subject.
+    pub(super) fn told(&self, lapse: Option<&Lapse>) -> Vec<(String, Operation)> {
+        operations_of_call(&self.subjects, &self.requests, lapse)
+    }
+
+    /// The same before these notifications came.
+    pub(super) fn without(&self, notifications: &BTreeSet<i64>) -> Self {
+        let old = |facts: &Vec<HeldFact>| facts.iter().filter(|held| !notifications.contains(&held.id.0.0)).cloned().collect();
+        let subjects = self.subjects.iter().map(|(subject, facts)| (subject.clone(), old(facts))).collect();
+        Self { subjects, requests: self.requests.clone() }
+    }
+}
+
+/// What is held about these calls.
+pub(super) async fn of_calls(
+    connection: &mut SqliteConnection,
+    calls: &BTreeSet<i64>,
+) -> Result<BTreeMap<i64, CallFacts>, StoreError> {
+    type Row = (i64, String, i64, Vec<u8>, i64, bool, String);
+    let mut all: BTreeMap<i64, CallFacts> = BTreeMap::new();
+    if calls.is_empty() {
+        return Ok(all);
+    }
+    let asked = json(calls)?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT call_id, subject, id, identity, received_at, disposition = 'late', facts
+         FROM notification
+         WHERE call_id IN (SELECT value FROM jsonb_each(?1)) AND +disposition <> 'quarantined'",
+    )
+    .bind(&asked)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (call, subject, id, identity, received_at, late, facts) in rows {
+        if let Some(held) = held_fact(id, &identity, received_at, late, &facts)? {
+            all.entry(call).or_default().subjects.entry(subject).or_default().push(held);
+        }
+    }
+    for (call, request) in requests(connection, &asked).await? {
+        all.entry(call).or_default().requests.push(request);
+    }
+    Ok(all)
+}
+
+/// The requests of these calls (a JSON array), in the order in which they were written down.
+pub(super) async fn requests(connection: &mut SqliteConnection, calls: &str) -> Result<Vec<(i64, HeldRequest)>, StoreError> {
+    type Row = (i64, i64, i64, String, Option<i64>, Option<String>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT request.call_id, request.id, requested_at, request.facts, answered_at, answer.facts
+         FROM request
+         LEFT JOIN answer ON answer.request_id = request.id
+         WHERE request.call_id IN (SELECT value FROM jsonb_each(?1))
+         ORDER BY request.id",
+    )
+    .bind(calls)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(call, id, requested_at, facts, answered_at, answer)| {
+            let wrong = |table| StoreError::Inconsistent { table, column: "facts", id };
+            let answer = match (answered_at, answer) {
+                (Some(at), Some(facts)) => Some(HeldAnswer {
+                    at: instant("answer", id, at)?,
+                    facts: serde_json::from_str(&facts).map_err(|_error| wrong("answer"))?,
+                }),
+                _ => None,
+            };
+            let facts = serde_json::from_str(&facts).map_err(|_error| wrong("request"))?;
+            Ok((call, HeldRequest { id: RequestId(Seq(id)), at: instant("request", id, requested_at)?, facts, answer }))
+        })
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! Requests and their answers on their way into the ledger: each is one transaction.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{
+    batch::{Batched, Change, Changed, hex, insert_changes, json},
+    call_key_place,
+    facts::{self, CallFacts},
+    projection::{self, SavedCall},
+    read::read_lapse,
+    writer::Positions,
+};
+use crate::{
+    domain::{
+        call::CallStory,
+        ids::{OperationId, PlatformId, RequestId, Seq},
+        operation::Lapse,
+        request::AnswerFacts,
+    },
+    store::{MasterKey, NewRequest, Requested, StoreError},
+};
+
+/// The call that a request without one has, until its answer names one.
+pub(super) const PLACE: &str = "request/";
+
+/// Records a request, or finds the one that it repeats.
+pub(super) async fn record_request(
+    connection: &mut SqliteConnection,
+    master: &MasterKey,
+    positions: &mut Positions,
+    new: &NewRequest,
+) -> Result<(Batched, Requested), StoreError> {
+    if let Some(key) = &new.idempotency
+        && let Some(known) = known(connection, key).await?
+    {
+        return Ok((Batched::default(), known));
+    }
+    let id = RequestId(positions.next());
+    let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
+    let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
+    let call = call(connection, master, positions, new.source, &call_id, new.requested_at).await?;
+    sqlx::query("INSERT INTO request (id, call_id, requested_at, idempotency, facts) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(id.0.0)
+        .bind(call)
+        .bind(new.requested_at.as_millisecond())
+        .bind(new.idempotency.map(|key| key.to_vec()))
+        .bind(json(&new.facts)?)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1 AND requested = 0").bind(call).execute(&mut *connection).await?;
+    let after = of_call(connection, call).await?;
+    let mut before = after.clone();
+    before.requests.retain(|request| request.id != id);
+    let changes = vec![Change::request(id.0.0, call)];
+    let batched = save(connection, positions, call, &call_id, &before, &after, changes).await?;
+    let operation = operation_of(connection, call, &after, id).await?;
+    Ok((batched, Requested { request: id, operation, is_new: true }))
+}
+
+/// Records what came back for a request; the first answer counts.
+pub(super) async fn record_answer(
+    connection: &mut SqliteConnection,
+    master: &MasterKey,
+    positions: &mut Positions,
+    request: RequestId,
+    at: Timestamp,
+    facts: &AnswerFacts,
+    named: Option<&PlatformId>,
+) -> Result<Batched, StoreError> {
+    let (call, call_id, source): (i64, String, String) = sqlx::query_as(
+        "SELECT call.id, call.call_id, source FROM request JOIN call ON call.id = request.call_id WHERE request.id = ?1",
+    )
+    .bind(request.0.0)
+    .fetch_one(&mut *connection)
+    .await?;
+    let inserted = sqlx::query(
+        "INSERT INTO answer (request_id, answered_at, facts) VALUES (?1, ?2, ?3) ON CONFLICT (request_id) DO NOTHING",
+    )
+    .bind(request.0.0)
+    .bind(at.as_millisecond())
+    .bind(json(facts)?)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if inserted == 0 {
+        return Ok(Batched::default());
+    }
+    let mut batched = Batched::default();
+    let (mut call, mut call_id) = (call, PlatformId::parse(&call_id).ok_or_else(|| wrong(call))?);
+    if let Some(named) = named.filter(|_| call_id.as_str().starts_with(PLACE)) {
+        // the answer says which call the request has begun: there it belongs
+        let before = of_call(connection, call).await?;
+        let place = call;
+        call = self::call(connection, master, positions, &source, named, at).await?;
+        sqlx::query("UPDATE request SET call_id = ?1 WHERE id = ?2")
+            .bind(call)
+            .bind(request.0.0)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1").bind(call).execute(&mut *connection).await?;
+        batched = save(connection, positions, place, &call_id, &before, &CallFacts::default(), Vec::new()).await?;
+        call_id = named.clone();
+    }
+    let after = of_call(connection, call).await?;
+    let mut before = after.clone();
+    if call_id.as_str().starts_with(PLACE) || batched.changed.is_empty() {
+        before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
+    } else {
+        before.requests.retain(|held| held.id != request);
+    }
+    let more = save(connection, positions, call, &call_id, &before, &after, Vec::new()).await?;
+    batched.changed.extend(more.changed);
+    batched.finals.extend(more.finals);
+    Ok(batched)
+}
+
+/// The gateway's requests that nobody will bring an answer to any more: whoever waited for it is gone.
+pub(super) async fn unanswered(connection: &mut SqliteConnection) -> Result<Vec<RequestId>, StoreError> {
+    let ids: Vec<i64> = sqlx::query_scalar(
+        "SELECT id
+         FROM request
+         WHERE facts ->> 'via' = 'gateway' AND NOT EXISTS (SELECT 1 FROM answer WHERE request_id = request.id)
+         ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids.into_iter().map(|id| RequestId(Seq(id))).collect())
+}
+
+fn wrong(id: i64) -> StoreError {
+    StoreError::Inconsistent { table: "call", column: "call_id", id }
+}
+
+async fn known(connection: &mut SqliteConnection, key: &[u8; 16]) -> Result<Option<Requested>, StoreError> {
+    let row: Option<(i64, i64)> = sqlx::query_as("SELECT id, call_id FROM request WHERE idempotency = ?1")
+        .bind(key.to_vec())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some((id, call)) = row else { return Ok(None) };
+    let id = RequestId(Seq(id));
+    let facts = of_call(connection, call).await?;
+    Ok(Some(Requested { request: id, operation: operation_of(connection, call, &facts, id).await?, is_new: false }))
+}
+
+/// The position of a call; it begins with this request if nobody knows it.
+async fn call(
+    connection: &mut SqliteConnection,
+    master: &MasterKey,
+    positions: &mut Positions,
+    source: &str,
+    call_id: &PlatformId,
+    at: Timestamp,
+) -> Result<i64, StoreError> {
+    let known: Option<i64> = sqlx::query_scalar("SELECT id FROM call WHERE call_id = ?1 AND source = ?2")
+        .bind(call_id.as_str())
+        .bind(source)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let id = positions.next().0;
+    let (_seal, wrapped) = master.new_data_key(&call_key_place(id))?;
+    let call = SavedCall {
+        id,
+        source: source.to_owned(),
+        call_id: call_id.clone(),
+        // of whom notifications for it are believed, the first of them says
+        receiver: String::new(),
+        audience: String::new(),
+        tenant: None,
+        first_seen_at: at.as_millisecond(),
+        data_key: Some(hex(&wrapped)),
+        lapses_at: None,
+        story: CallStory::default(),
+    };
+    projection::save_calls(connection, &[call]).await?;
+    Ok(id)
+}
+
+async fn of_call(connection: &mut SqliteConnection, call: i64) -> Result<CallFacts, StoreError> {
+    Ok(facts::of_calls(connection, &BTreeSet::from([call])).await?.remove(&call).unwrap_or_default())
+}
+
+async fn lapse(connection: &mut SqliteConnection, call: i64) -> Result<Option<Lapse>, StoreError> {
+    let (release, lapses_at, settled): (Option<String>, Option<i64>, bool) =
+        sqlx::query_as("SELECT story -> '$.release', lapses_at, settled FROM call WHERE id = ?1")
+            .bind(call)
+            .fetch_one(connection)
+            .await?;
+    // as far as it has been written down: the rest is the reader's
+    read_lapse(call, release.as_deref(), lapses_at, settled, Timestamp::MIN)
+}
+
+async fn save(
+    connection: &mut SqliteConnection,
+    positions: &mut Positions,
+    call: i64,
+    call_id: &PlatformId,
+    before: &CallFacts,
+    after: &CallFacts,
+    mut changes: Vec<Change>,
+) -> Result<Batched, StoreError> {
+    let lapse = lapse(connection, call).await?;
+    let mut differing = Changed::default();
+    differing.compare(positions, (call, Some(call_id)), before.told(lapse.as_ref()), after.told(lapse.as_ref()));
+    changes.append(&mut differing.changes);
+    projection::save_operations(connection, &differing.saved, &differing.gone).await?;
+    insert_changes(connection, positions, &changes).await?;
+    Ok(Batched { changed: differing.told, finals: differing.finals, ..Batched::default() })
+}
+
+/// The operation that a request has begun, as things stand.
+async fn operation_of(
+    connection: &mut SqliteConnection,
+    call: i64,
+    facts: &CallFacts,
+    request: RequestId,
+) -> Result<OperationId, StoreError> {
+    let lapse = lapse(connection, call).await?;
+    let told = facts.told(lapse.as_ref());
+    let found = told.iter().find(|(_, operation)| operation.request == Some(request)).map(|(_, operation)| operation.id);
+    Ok(found.unwrap_or(OperationId(request.0)))
+}
