@@ -3,6 +3,7 @@
 
 mod acs;
 mod graph;
+mod requests;
 
 use std::time::Duration;
 
