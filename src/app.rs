@@ -132,6 +132,7 @@ impl App {
                     name: token.name.clone(),
                     sha256: token.sha256.as_bytes().to_vec(),
                     secrets: token.scopes.contains(&Scope::Secrets),
+                    write: token.scopes.contains(&Scope::Write),
                 })
                 .collect(),
             open_secrets: surroundings.dev_issuer.is_some(),

@@ -4,7 +4,7 @@
 //!  5  cli · main                 arguments in, exit code out
 //!  4  app                        composition root: the only file that constructs everything
 //!  3  http                       transport: public callbacks, private API, problem+json
-//!  2  receive · feed             use cases: a notification came in / somebody listens
+//!  2  receive · gateway · feed   use cases: a notification came in / a request goes out / somebody listens
 //!  1  source · auth · store      three siblings that do not know each other
 //!  0  domain · net               words and rules (no I/O) / the one outbound HTTP client
 //!  –  config · telemetry         leaves, read by app and cli only
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod feed;
+pub mod gateway;
 pub mod http;
 pub mod net;
 pub mod receive;

@@ -113,3 +113,10 @@ pub trait Admitted {
     /// The tenant in the token, in one spelling.
     fn tenant(&self) -> Option<&str>;
 }
+
+/// The proof that somebody may write requests into the ledger: only with it can one be recorded. The private listener's guard
+/// makes the only one that the service uses.
+pub trait Asking {
+    /// What the log calls them.
+    fn name(&self) -> &str;
+}

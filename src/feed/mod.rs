@@ -53,7 +53,7 @@ pub async fn wait_for(
         if operation.state.is_final() {
             return Ok(Some(operation));
         }
-        let concerns = |changed: &ChangedOperation| changed.call_id == operation.call_id;
+        let concerns = |changed: &ChangedOperation| changed.id == id || Some(&changed.call_id) == operation.call_id.as_ref();
         if !changed(&mut changes, end, concerns).await {
             return Ok(Some(operation));
         }

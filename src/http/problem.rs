@@ -13,7 +13,11 @@ use serde::Serialize;
 use tracing_actix_web::RequestId;
 use utoipa::ToSchema;
 
-use crate::{domain::rejection::RejectionReason, receive::NotAccepted, store::StoreError};
+use crate::{
+    domain::rejection::RejectionReason,
+    receive::NotAccepted,
+    store::{RecordError, StoreError},
+};
 
 /// A problem document (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -75,6 +79,12 @@ pub enum Problem {
     HostNotAllowed,
     /// The private listener was called by a page of another origin.
     OriginNotAllowed,
+    /// A body that we do not understand.
+    InvalidBody(String),
+    /// A key that was used for something else.
+    IdempotencyMismatch,
+    /// A token without the scope that this takes.
+    ScopeRequired(&'static str),
     /// A body whose secrets cannot be told from the rest.
     SecretsRequired,
     /// No token for the private API, or a wrong one.
@@ -96,6 +106,11 @@ impl Problem {
             Self::TenantNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The tenant is not allowed"),
             Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
             Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "The origin is not allowed"),
+            Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body", "The body is not understood"),
+            Self::IdempotencyMismatch => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The key was used for something else")
+            }
+            Self::ScopeRequired(_) => (StatusCode::FORBIDDEN, "scope_required", "The token lacks a scope"),
             Self::SecretsRequired => (StatusCode::FORBIDDEN, "secrets_required", "The scope `secrets` is required"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "There is nothing here"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed"),
@@ -131,6 +146,9 @@ impl Problem {
             Self::SenderNotAllowed => "its origin is not on the receiver's list".to_owned(),
             Self::HostNotAllowed => "without tokens the private listener answers to loopback names alone".to_owned(),
             Self::OriginNotAllowed => "the private listener does not answer to other sites' pages".to_owned(),
+            Self::InvalidBody(why) => why.clone(),
+            Self::IdempotencyMismatch => "another request was registered under this Idempotency-Key".to_owned(),
+            Self::ScopeRequired(scope) => format!("this takes a token with the scope `{scope}`"),
             Self::SecretsRequired => "its secrets cannot be told from the rest of the body".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path knows {allowed}"),
             Self::TooLarge(limit) => format!("at most {limit} bytes are read"),
@@ -222,6 +240,12 @@ pub fn not_accepted(reason: NotAccepted, max_body_bytes: usize) -> Problem {
         NotAccepted::CannotCheck { retry_after } => Problem::KeysUnavailable(retry_after),
         NotAccepted::NotRecorded(error) => Problem::LedgerUnavailable(error.to_string()),
     }
+}
+
+/// What is answered when a request cannot be written down.
+#[must_use]
+pub fn not_recorded(error: RecordError) -> Problem {
+    Problem::LedgerUnavailable(error.to_string())
 }
 
 impl From<StoreError> for Problem {

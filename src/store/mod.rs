@@ -38,7 +38,7 @@ use crate::domain::{
     operation::{Deadlines, State},
     rejection::Rejection,
     request::{AnswerFacts, RequestFacts},
-    trust::Admitted,
+    trust::{Admitted, Asking},
 };
 use crate::net::Secret;
 
@@ -340,7 +340,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`RecordError`]; then nothing of it was kept.
-    pub async fn request(&self, request: NewRequest) -> Result<Requested, RecordError> {
+    pub async fn request(&self, _by: &impl Asking, request: NewRequest) -> Result<Requested, RecordError> {
         let (reply, answer) = oneshot::channel();
         self.enqueue(Work::Request { request, reply }).await?;
         answer.await.map_err(|_gone| RecordError::Closed)?

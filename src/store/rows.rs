@@ -68,8 +68,8 @@ pub struct OperationRow {
     pub receiver: String,
     /// The tenant of its call.
     pub tenant_id: Option<String>,
-    /// Its call.
-    pub call_id: PlatformId,
+    /// Its call; `None` while a request that begins one has not been told which.
+    pub call_id: Option<PlatformId>,
     /// The platform's id.
     pub operation_id: Option<PlatformId>,
     /// The platform's name of its kind.

@@ -158,7 +158,7 @@ async fn every_path_of_the_description_exists_and_others_are_problems() {
     for path in description["paths"].as_object().unwrap().keys() {
         let answered = app.get(&path.replace("{id}", "x").replace("{callId}", "x")).await;
         assert!(!String::from_utf8_lossy(&answered.body).contains("no such path"), "{path}");
-        let posted = send(app.client.post(format!("{}{path}", app.private))).await;
+        let posted = send(app.client.put(format!("{}{path}", app.private))).await;
         assert_eq!((posted.status.as_u16(), &posted.json()["code"]), (405, &json!("method_not_allowed")), "{path}");
     }
     let nowhere = app.get("/v1/nowhere").await;

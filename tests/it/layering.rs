@@ -45,6 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("Timestamp::now", &["src/domain/clock.rs"]),
     ("Zoned::now", &["src/domain/clock.rs"]),
     ("impl Admitted for", &["src/auth/"]),
+    ("impl Asking for", &["src/http/api/guard.rs"]),
 ];
 
 /// Everything that is wrong with one file, as `path:line: sentence`.

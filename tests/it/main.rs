@@ -15,5 +15,6 @@ mod layering;
 mod ledger;
 mod questions;
 mod referee;
+mod requests;
 mod support;
 mod trust;

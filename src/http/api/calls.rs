@@ -91,7 +91,7 @@ pub(super) async fn show(api: Data<Api>, request: HttpRequest, id: Path<String>,
         let call =
             calls.into_iter().find(|call| wanted.as_ref().is_none_or(|wanted| *wanted == call.source)).ok_or_else(no_call)?;
         let people = api.reader.people_of(call.id).await?;
-        Ok(CallView::from(call).with_people(people.as_ref(), Leave::of(&request)))
+        Ok(CallView::from(call).with_people(people.as_ref(), &Leave::of(&request)))
     };
     answer(call.await, &request)
 }

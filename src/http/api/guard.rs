@@ -4,7 +4,8 @@
 //! 2. Without tokens the listener is on loopback (the configuration sees to it), and the `Host` must be a loopback name
 //!    too: otherwise any web page could reach us through a name of its own that points here (DNS rebinding).
 //! 3. A page of another site never gets an answer: foreign `Origin`, `Sec-Fetch-Site: cross-site`.
-//! 4. Secrets are shown to tokens with the scope `secrets`; without tokens, in development mode alone.
+//! 4. Secrets are shown to tokens with the scope `secrets`; without tokens, in development mode alone. Requests are written by
+//!    tokens with the scope `write`; without tokens, by anybody on this machine.
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
@@ -15,7 +16,7 @@ use actix_web::{
 };
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 
-use crate::http::problem::Problem;
+use crate::{domain::trust::Asking, http::problem::Problem};
 
 /// A token that opens the private API.
 #[derive(Clone, Debug)]
@@ -26,20 +27,34 @@ pub struct PrivateToken {
     pub sha256: Vec<u8>,
     /// Whether it may see secrets.
     pub secrets: bool,
+    /// Whether it may write requests.
+    pub write: bool,
 }
 
-/// What somebody who may ask may see. Every request that came through the [`Guard`] bears one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What somebody who may ask may see and do. Every request that came through the [`Guard`] bears one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leave {
-    /// Secrets and personal facts.
+    /// May see secrets and personal facts.
     pub secrets: bool,
+    /// May write requests.
+    pub writer: Option<Writer>,
+}
+
+/// Somebody who may write requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer(String);
+
+impl Asking for Writer {
+    fn name(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Leave {
     /// What the caller of this request may see; of one that nobody has let in, nothing.
     #[must_use]
     pub fn of(request: &HttpRequest) -> Self {
-        request.extensions().get::<Self>().copied().unwrap_or_default()
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 }
 
@@ -80,11 +95,14 @@ impl Guard {
             return Err(Problem::OriginNotAllowed); // rule 3
         }
         if self.tokens.is_empty() {
-            let leave = Leave { secrets: self.open_secrets }; // rule 4
+            let leave = Leave { secrets: self.open_secrets, writer: Some(Writer("loopback".to_owned())) }; // rule 4
             return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
         match self.token(headers) {
-            Some(token) => Ok(Leave { secrets: token.secrets }), // rule 4
+            Some(token) => {
+                let writer = token.write.then(|| Writer(token.name.clone()));
+                Ok(Leave { secrets: token.secrets, writer }) // rule 4
+            }
             None if matches!(request.path(), "/healthz" | "/readyz") => Ok(Leave::default()), // rule 1
             None => Err(Problem::TokenRequired),
         }

@@ -9,6 +9,7 @@ mod health;
 mod notifications;
 mod operations;
 mod query;
+mod register;
 mod rejections;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use actix_web::{
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 
-pub use self::guard::{Guard, Leave, PrivateToken};
+pub use self::guard::{Guard, Leave, PrivateToken, Writer};
 use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,
@@ -60,6 +61,7 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
     app.app_data(Data::new(api.clone()))
         .service(operations::wait_for_match)
         .service(operations::list)
+        .service(register::register)
         .service(operations::show)
         .service(operations::history)
         .service(calls::list)
@@ -94,6 +96,7 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
     ),
     paths(
         operations::list,
+        register::register,
         operations::show,
         operations::history,
         operations::wait_for_match,

@@ -20,7 +20,8 @@ use crate::{
 pub struct CallView {
     call_id: String,
     source: String,
-    receiver: String,
+    /// `null` while it is known by requests alone.
+    receiver: Option<String>,
     tenant_id: Option<String>,
     /// The platform's own word.
     #[schema(value_type = Option<String>, example = "terminated")]
@@ -78,7 +79,7 @@ impl OperationCounts {
 impl CallView {
     /// The call with those whom it is between.
     #[must_use]
-    pub fn with_people(self, people: Option<&Value>, leave: Leave) -> Self {
+    pub fn with_people(self, people: Option<&Value>, leave: &Leave) -> Self {
         let party = |name: &str| {
             let party = people?.get(name)?;
             let ids = [party.get("rawId"), party.pointer("/phoneNumber/value"), party.pointer("/communicationUser/id")];
@@ -109,7 +110,7 @@ impl From<CallRow> for CallView {
             operations: OperationCounts::new(&row.operations),
             notifications: row.notifications,
             source: row.source,
-            receiver: row.receiver,
+            receiver: Some(row.receiver).filter(|receiver| !receiver.is_empty()),
             tenant_id: row.tenant_id,
         }
     }

@@ -18,9 +18,11 @@ use crate::{
 pub struct OperationView {
     id: String,
     source: String,
-    receiver: String,
+    /// `null` while it is known by requests alone.
+    receiver: Option<String>,
     tenant_id: Option<String>,
-    call_id: String,
+    /// `null` while a request that begins a call has not been told which.
+    call_id: Option<String>,
     operation_id: Option<String>,
     /// The platform's own name: `recordOperation`, `playPromptOperation`, ….
     kind: String,
@@ -70,9 +72,9 @@ impl From<OperationRow> for OperationView {
             id: row.id.to_string(),
             result: row.result.map(|result| ResultView::new(result, &row.source)),
             source: row.source,
-            receiver: row.receiver,
+            receiver: Some(row.receiver).filter(|receiver| !receiver.is_empty()),
             tenant_id: row.tenant_id,
-            call_id: row.call_id.to_string(),
+            call_id: row.call_id.map(|id| id.to_string()),
             operation_id: row.operation_id.map(|id| id.to_string()),
             kind: row.kind,
             context: row.context,

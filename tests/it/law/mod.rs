@@ -109,7 +109,7 @@ async fn projection(reader: &LedgerReader, now: Timestamp) -> Projection {
         for row in operations_at(reader, call, now).await {
             let history = reader.history(row.id, now).await.unwrap().unwrap();
             said.operations.push(OperationSaid {
-                call: row.call_id,
+                call: row.call_id.unwrap(),
                 operation_id: row.operation_id,
                 kind: row.kind,
                 context: row.context,

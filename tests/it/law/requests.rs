@@ -170,7 +170,7 @@ async fn told_by(life: &Life, order: &[usize], twice: bool) -> Vec<String> {
         let source = callback_ledger::source::source(life.source).unwrap().name();
         let call = PlatformId::parse(CALL);
         let request = NewRequest { source, call, requested_at: Timestamp::now(), idempotency: None, facts: facts.clone() };
-        ids.push(test.ledger.request(request).await.unwrap().request);
+        ids.push(test.ledger.request(&BOT, request).await.unwrap().request);
     }
     for at in order {
         for _ in 0..if twice { 2 } else { 1 } {

@@ -13,7 +13,7 @@ use callback_ledger::{
         ids::{NotificationId, PlatformId},
         notification::Disposition,
         operation::Deadlines,
-        trust::Admitted,
+        trust::{Admitted, Asking},
     },
     source::{Answers, Head, Inbound, source},
     store::{
@@ -51,6 +51,12 @@ impl Admitted for Caller {
 
     fn tenant(&self) -> Option<&str> {
         self.tenant
+    }
+}
+
+impl Asking for Caller {
+    fn name(&self) -> &'static str {
+        "bot"
     }
 }
 

@@ -72,7 +72,7 @@ const SELECT_CALL: &str = "SELECT call.id, source, call_id, receiver, tenant_id,
         (SELECT count(*) FROM notification WHERE notification.call_id = call.id) AS notifications,
         settled = 0 AND lapses_at IS NOT NULL AS unsettled, lapses_at
  FROM call
- WHERE true";
+ WHERE substr(call_id, 1, 8) <> 'request/'";
 
 #[derive(sqlx::FromRow)]
 struct CallSql {

@@ -27,6 +27,7 @@ use crate::{
             batch::{instant, json},
             facts,
             projection::{self, held_facts},
+            requests::PLACE,
         },
     },
 };
@@ -155,7 +156,7 @@ impl OperationSql {
             source: self.source,
             receiver: self.receiver,
             tenant_id: self.tenant_id,
-            call_id: PlatformId::parse(&self.call_id).ok_or_else(|| wrong("call_id"))?,
+            call_id: PlatformId::parse(&self.call_id).filter(|id| !id.as_str().starts_with(PLACE)),
             operation_id: self.operation_id.as_deref().and_then(PlatformId::parse),
             kind: self.kind,
             context: self.context,
