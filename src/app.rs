@@ -7,6 +7,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -15,6 +16,7 @@ use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
+use url::Url;
 
 use crate::{
     auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
@@ -25,6 +27,7 @@ use crate::{
         operation::Deadlines,
         trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
+    gateway::{AcsSigner, Gateway},
     http::{
         api::{self, Api, Guard, PrivateToken, Service},
         metrics::Metrics,
@@ -79,6 +82,14 @@ pub enum BuildError {
     /// The outbound HTTP client could not be set up.
     #[error("the outbound HTTP client cannot be set up")]
     Client(#[source] crate::net::FetchError),
+    /// The access key cannot be used.
+    #[error("the access key in {} cannot be used: {why}", file.display())]
+    AccessKey {
+        /// Where it is.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A receiver names a source that does not exist.
     #[error("there is no source named {0}")]
     NoSource(String),
@@ -119,7 +130,8 @@ impl App {
         self_test()?;
         let metrics = Metrics::new();
         let (ledger, writer) = Ledger::open(ledger_options(config, &surroundings, &metrics)).await?;
-        let keys = KeyStore::new(HttpClient::new().map_err(BuildError::Client)?, surroundings.keys);
+        let client = HttpClient::new().map_err(BuildError::Client)?;
+        let keys = KeyStore::new(client.clone(), surroundings.keys);
         let receivers = config
             .receivers
             .iter()
@@ -137,7 +149,8 @@ impl App {
                 .collect(),
             open_secrets: surroundings.dev_issuer.is_some(),
         };
-        let service = Service { ledger: ledger.clone(), receivers, keys, metrics };
+        let gateways = gateways(config, &client, &ledger, &surroundings.clock)?;
+        let service = Service { ledger: ledger.clone(), receivers, gateways, keys, metrics };
         let api = Api {
             reader: ledger.reader().clone(),
             service: Some(service.clone()),
@@ -211,6 +224,30 @@ impl App {
         }
         outcome.map_err(io::Error::other)?
     }
+}
+
+/// The ways to the platforms that are configured.
+fn gateways(config: &Config, client: &HttpClient, ledger: &Ledger, clock: &Clock) -> Result<Vec<Gateway>, BuildError> {
+    let signer = config.gateway.credentials.acs.as_ref().map(|acs| signer(&acs.access_key_file)).transpose()?;
+    let upstreams = [("graph", &config.gateway.graph), ("acs", &config.gateway.acs)];
+    let gateway = |(name, upstream): (&str, &Option<Url>)| {
+        Some(Gateway {
+            source: source(name)?,
+            upstream: upstream.clone()?,
+            signer: signer.clone().filter(|_| name == "acs"),
+            pass_unrecognised: config.gateway.pass_unrecognised,
+            client: client.clone(),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+        })
+    };
+    Ok(upstreams.into_iter().filter_map(gateway).collect())
+}
+
+fn signer(file: &Path) -> Result<AcsSigner, BuildError> {
+    let unusable = |why: &dyn std::fmt::Display| BuildError::AccessKey { file: file.to_owned(), why: why.to_string() };
+    let key = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
+    AcsSigner::new(&key).map_err(|error| unusable(&error))
 }
 
 fn build_receiver(

@@ -47,6 +47,8 @@ pub struct Config {
     pub receivers: Vec<Receiver>,
     /// What is expected of operations.
     pub lifecycle: Lifecycle,
+    /// The way to the platforms.
+    pub gateway: Gateway,
     /// What is written to stderr.
     pub log: Log,
     /// The issuer of development mode.
@@ -223,6 +225,40 @@ pub struct Deadlines {
     pub default: Duration,
     /// For the kinds that are.
     pub by_kind: BTreeMap<String, Duration>,
+}
+
+/// `[gateway]`: the way to the platforms.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Where Graph is.
+    #[serde(with = "values::upstream", default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Url>,
+    /// Where the Communication Services resource is; not set: no gateway to it.
+    #[serde(with = "values::upstream", default, skip_serializing_if = "Option::is_none")]
+    pub acs: Option<Url>,
+    /// Whether what begins no operation is passed on, unrecorded.
+    pub pass_unrecognised: bool,
+    /// With what the gateway signs.
+    #[serde(default)]
+    pub credentials: Credentials,
+}
+
+/// `[gateway.credentials]`: with what the gateway signs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Of the Communication Services resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acs: Option<AcsCredentials>,
+}
+
+/// `[gateway.credentials.acs]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcsCredentials {
+    /// A file with an access key of the resource.
+    pub access_key_file: PathBuf,
 }
 
 /// `[log]`: what is written to stderr.

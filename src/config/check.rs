@@ -18,6 +18,7 @@ impl Config {
         self.check_listeners()
             .and_then(|()| self.check_tokens())
             .and_then(|()| self.check_receivers())
+            .and_then(|()| self.check_gateway())
             .and_then(|()| self.check_deadlines())
             .and_then(|()| self.check_log())
             .map_err(|(key, message)| self.origins.fault(&key, message))
@@ -117,6 +118,18 @@ impl Config {
             check_trust(&key, receiver)?;
         }
         Ok(())
+    }
+
+    /// Whoever may use a gateway that signs acts in our name.
+    fn check_gateway(&self) -> Result<(), Fault> {
+        match &self.gateway.credentials.acs {
+            Some(_) if self.private.tokens.is_empty() => fault(
+                "gateway.credentials.acs",
+                "needs at least one [[private.token]] with the scope `write`: without, anybody on this machine could act in our name",
+            ),
+            Some(_) if self.gateway.acs.is_none() => fault("gateway.credentials.acs", "is of no use without `gateway.acs`"),
+            _ => Ok(()),
+        }
     }
 
     fn check_deadlines(&self) -> Result<(), Fault> {

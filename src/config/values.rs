@@ -177,6 +177,22 @@ impl From<Deadlines> for BTreeMap<String, u64> {
     }
 }
 
+/// The address of a platform: https, or http on loopback.
+pub(super) mod upstream {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use url::Url;
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(url: &Option<Url>, serializer: S) -> Result<S::Ok, S::Error> {
+        url.as_ref().map(Url::as_str).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+        let urls: Option<super::metadata::Metadata> = Option::deserialize(deserializer)?;
+        Ok(urls.map(|super::metadata::Metadata(url)| url))
+    }
+}
+
 /// Lists of metadata addresses: https, or http on loopback.
 pub(super) mod metadata {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -193,7 +209,7 @@ pub(super) mod metadata {
 
     #[derive(Deserialize)]
     #[serde(try_from = "String")]
-    struct Metadata(Url);
+    pub(super) struct Metadata(pub(super) Url);
 
     impl TryFrom<String> for Metadata {
         type Error = String;

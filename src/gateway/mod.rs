@@ -1,12 +1,20 @@
 //! A request goes out: what a bot asks of a platform is written down before it is sent.
 //!
-//! [`register`] takes the word of a bot that sends by itself. Called by `http`.
+//! [`Gateway`] passes requests on and writes down their answers; [`register`] takes the word of a bot that sends by itself.
+//! Called by `http`.
+
+mod forward;
+mod signing;
 
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
+pub use self::{
+    forward::{BotRequest, Gateway, MAX_REQUEST, NotForwarded, PlatformAnswer},
+    signing::{AcsSigner, BadKey},
+};
 use crate::{
     domain::{
         ids::PlatformId,

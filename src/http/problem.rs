@@ -81,6 +81,14 @@ pub enum Problem {
     OriginNotAllowed,
     /// A body that we do not understand.
     InvalidBody(String),
+    /// A signature that covers the host cannot pass a gateway.
+    SignatureOfHost,
+    /// A path that the platform could read in another way than we do.
+    InvalidPath,
+    /// The platform cannot be reached, or its answer was lost.
+    UpstreamUnreachable,
+    /// The platform took too long.
+    UpstreamTimeout,
     /// A key that was used for something else.
     IdempotencyMismatch,
     /// A token without the scope that this takes.
@@ -107,6 +115,10 @@ impl Problem {
             Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
             Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "The origin is not allowed"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body", "The body is not understood"),
+            Self::SignatureOfHost => (StatusCode::BAD_REQUEST, "signature_of_host", "The signature cannot pass a gateway"),
+            Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path", "The path is not passed on"),
+            Self::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The platform did not answer"),
+            Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The platform took too long"),
             Self::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The key was used for something else")
             }
@@ -135,7 +147,11 @@ impl Problem {
 
     fn detail(&self) -> String {
         match self {
-            Self::Unreadable(why) | Self::BodyNotReceived(why) | Self::InvalidQuery(why) | Self::NotFound(why) => why.clone(),
+            Self::Unreadable(why)
+            | Self::InvalidBody(why)
+            | Self::BodyNotReceived(why)
+            | Self::InvalidQuery(why)
+            | Self::NotFound(why) => why.clone(),
             Self::Timeout(why) | Self::Ambiguous(why) | Self::LedgerUnavailable(why) | Self::UnsupportedMediaType(why) => {
                 why.clone()
             }
@@ -146,7 +162,13 @@ impl Problem {
             Self::SenderNotAllowed => "its origin is not on the receiver's list".to_owned(),
             Self::HostNotAllowed => "without tokens the private listener answers to loopback names alone".to_owned(),
             Self::OriginNotAllowed => "the private listener does not answer to other sites' pages".to_owned(),
-            Self::InvalidBody(why) => why.clone(),
+            Self::SignatureOfHost => {
+                "an HMAC signature is over the host: let the gateway sign (gateway.credentials.acs), or use Entra tokens"
+                    .to_owned()
+            }
+            Self::InvalidPath => "without `..`, `//`, backslashes and encoded slashes".to_owned(),
+            Self::UpstreamUnreachable => "it cannot be reached, or its answer was lost: the ledger says which".to_owned(),
+            Self::UpstreamTimeout => "whether it has acted is not known: a notification will tell".to_owned(),
             Self::IdempotencyMismatch => "another request was registered under this Idempotency-Key".to_owned(),
             Self::ScopeRequired(scope) => format!("this takes a token with the scope `{scope}`"),
             Self::SecretsRequired => "its secrets cannot be told from the rest of the body".to_owned(),

@@ -23,6 +23,27 @@ pub enum Method {
     Get,
     /// Sends a body.
     Post,
+    /// Replaces.
+    Put,
+    /// Changes.
+    Patch,
+    /// Removes.
+    Delete,
+}
+
+impl Method {
+    /// The method of this name, in capitals.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "GET" => Some(Self::Get),
+            "POST" => Some(Self::Post),
+            "PUT" => Some(Self::Put),
+            "PATCH" => Some(Self::Patch),
+            "DELETE" => Some(Self::Delete),
+            _ => None,
+        }
+    }
 }
 
 /// One request, with its bounds.
@@ -42,7 +63,7 @@ pub struct Request<'a> {
     pub max_bytes: usize,
 }
 
-/// An answer, of whatever status except a redirect.
+/// An answer, of whatever status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
@@ -80,7 +101,10 @@ pub enum FetchError {
     /// The time was over.
     #[error("no complete answer in time")]
     TimedOut,
-    /// No connection, or one that broke.
+    /// No connection: nothing was sent.
+    #[error("the host cannot be reached")]
+    NotConnected(#[source] reqwest::Error),
+    /// A connection that broke.
     #[error("the host cannot be reached")]
     Unreachable(#[source] reqwest::Error),
     /// The answer points elsewhere; it is not followed.
@@ -133,6 +157,7 @@ impl HttpClient {
         let request = Request { method: Method::Get, url, headers: &[], body: Vec::new(), timeout, max_bytes };
         let answer = self.request(request).await?;
         match answer.status {
+            300..400 => Err(FetchError::Redirected { status: answer.status }),
             200..300 => Ok(Fetched { max_age: max_age(&answer), body: answer.body }),
             status => Err(FetchError::Status { status }),
         }
@@ -141,7 +166,7 @@ impl HttpClient {
     /// Sends a request and reads its whole answer, whatever its status.
     ///
     /// # Errors
-    /// When there is no answer within the bounds, or when it is a redirect.
+    /// When there is no answer within the bounds.
     pub async fn request(&self, request: Request<'_>) -> Result<Answer, FetchError> {
         if request.url.scheme() != "https" && !is_loopback(request.url) {
             return Err(FetchError::NotAllowed);
@@ -149,6 +174,9 @@ impl HttpClient {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Patch => reqwest::Method::PATCH,
+            Method::Delete => reqwest::Method::DELETE,
         };
         let mut outgoing =
             self.0.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
@@ -157,9 +185,6 @@ impl HttpClient {
         }
         let response = outgoing.send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        if response.status().is_redirection() {
-            return Err(FetchError::Redirected { status });
-        }
         let headers = readable(response.headers());
         let body = bounded(response, request.max_bytes).await?;
         Ok(Answer { status, headers, body })
@@ -212,7 +237,11 @@ async fn bounded(mut response: reqwest::Response, max_bytes: usize) -> Result<Ve
 
 /// An address may carry a secret in its query: no error keeps it.
 fn failed(error: reqwest::Error) -> FetchError {
-    if error.is_timeout() { FetchError::TimedOut } else { FetchError::Unreachable(error.without_url()) }
+    match (error.is_connect(), error.is_timeout()) {
+        (true, _) => FetchError::NotConnected(error.without_url()),
+        (false, true) => FetchError::TimedOut,
+        (false, false) => FetchError::Unreachable(error.without_url()),
+    }
 }
 
 /// `max-age` of the first `Cache-Control` that has one.

@@ -12,13 +12,20 @@ pub mod graph;
 mod identity;
 mod json;
 mod redact;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt};
 
 pub use self::redact::redacted;
-use crate::domain::{delivery::Correlation, notification::Notification, request::Cancels, trust::TrustDefaults};
+use crate::domain::{
+    delivery::Correlation,
+    ids::PlatformId,
+    notification::Notification,
+    request::{AnswerFacts, Cancels},
+    trust::TrustDefaults,
+};
 
 /// Every kind of sender that we understand.
 pub static SOURCES: &[&dyn NotificationSource] = &[&graph::Graph, &acs::Acs, &event_grid::EventGrid];
@@ -56,6 +63,16 @@ pub trait NotificationSource: fmt::Debug + Sync {
         None
     }
 
+    /// What a request that a bot sends to the platform asks for; `None` if it is none of those that begin an operation.
+    fn outgoing(&self, _request: &Outgoing<'_>) -> Option<Understood> {
+        None
+    }
+
+    /// What the platform's answer says of the operation that a request of this name asked for.
+    fn answered(&self, _request: &str, _answer: &Answered<'_>) -> Answer {
+        Answer::default()
+    }
+
     /// The members of its bodies, at any depth, that are shown to nobody without leave: what opens something, and who people
     /// are.
     fn secrets(&self) -> &'static [&'static str] {
@@ -80,6 +97,54 @@ pub struct Asked {
     pub kind: &'static str,
     /// What it takes back, as far as its name tells.
     pub cancels: Option<Cancels>,
+}
+
+/// A request that a bot sends to the platform.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The method, in capitals.
+    pub method: &'a str,
+    /// The path at the platform.
+    pub path: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What a request asks for, as its source read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Understood {
+    /// The platform's name of it.
+    pub name: &'static str,
+    /// The kind of the operation that it begins.
+    pub kind: &'static str,
+    /// The call that it is about; `None` if it begins one.
+    pub call: Option<PlatformId>,
+    /// The caller's own tag.
+    pub context: Option<String>,
+    /// What it takes back.
+    pub cancels: Option<Cancels>,
+    /// Whether the platform recognises a second copy of it by its `Repeatability-Request-ID`, so that it may be sent again.
+    pub repeatable: bool,
+}
+
+/// What a platform answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// The status.
+    pub status: u16,
+    /// The `Location` header.
+    pub location: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What an answer says, as its source read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Of the operation.
+    pub facts: AnswerFacts,
+    /// The call that the request has begun.
+    pub call: Option<PlatformId>,
 }
 
 /// What a source gets to read.

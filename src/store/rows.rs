@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use crate::domain::{
     call::CallStory,
     delivery::Correlation,
-    ids::{DeliveryId, NotificationId, OperationId, PlatformId, RejectionId, Seq},
+    ids::{DeliveryId, NotificationId, OperationId, PlatformId, RejectionId, RequestId, Seq},
     notification::{Disposition, Facts},
     operation::{Flag, Links, State},
     rejection::RejectionReason,
+    request::{AnswerFacts, RequestFacts},
     result::ResultInfo,
 };
 
@@ -190,6 +191,41 @@ pub struct NotificationRow {
     pub last_duplicate_at: Option<Timestamp>,
     /// The headers of its delivery by which the platform's support finds it again.
     pub correlation: Correlation,
+}
+
+/// A request as it was written down.
+#[derive(Clone, Debug)]
+pub struct RequestRow {
+    /// Its id, and its position in the change log.
+    pub id: RequestId,
+    /// When it was written down.
+    pub at: Timestamp,
+    /// The operation that it begins.
+    pub operation: OperationId,
+    /// What it says.
+    pub facts: RequestFacts,
+    /// What came back, once something did.
+    pub answer: Option<AnswerFacts>,
+}
+
+/// A line of a call's timeline.
+#[derive(Clone, Debug)]
+pub enum TimelineRow {
+    /// What came.
+    Notification(Box<NotificationRow>),
+    /// What was asked for.
+    Request(Box<RequestRow>),
+}
+
+impl TimelineRow {
+    /// Its position in the change log.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        match self {
+            Self::Notification(row) => row.id.0,
+            Self::Request(row) => row.id.0,
+        }
+    }
 }
 
 /// A delivery as it was received.

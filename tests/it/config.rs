@@ -86,9 +86,19 @@ fn every_example_in_the_defaults_is_a_configuration_that_serves() {
 fn every_key_is_documented_in_the_defaults() {
     let documented: toml::Table = every_setting().parse().unwrap();
     let mut seen = 0;
-    for section in
-        ["", "public", "private", "private.token[]", "ledger", "receiver[]", "receiver[].trust[]", "lifecycle", "log", "dev"]
-    {
+    for section in [
+        "",
+        "public",
+        "private",
+        "private.token[]",
+        "ledger",
+        "receiver[]",
+        "receiver[].trust[]",
+        "lifecycle",
+        "gateway",
+        "log",
+        "dev",
+    ] {
         // An unknown key makes the parser name the known ones: these are the fields, whatever anybody forgot.
         let mut whole = documented.clone();
         let mut at = &mut whole;
@@ -128,8 +138,8 @@ fn an_unknown_key_in_a_file_is_named_with_its_line() {
         &format!("{RECEIVER}  secert = \"s\"\n"),
         "ledger.toml:5:3: receiver[0].secert: unknown key `secert`, expected one of `path`, `source`, `audience`, `tenants`, `issuers`, `metadata`, `secret`, `publishers`, `allowed_origins`, `allowed_rate`, `max_body_bytes`, `participant_joining`, `trust`",
     );
-    let error = load("[gateway]\ngraph = \"https://graph.microsoft.com\"\n", &[]).unwrap_err();
-    assert!(message(&error).starts_with("ledger.toml:1:2: gateway: unknown key `gateway`, "), "{error}");
+    let error = load("[gatway]\ngraph = \"https://graph.microsoft.com\"\n", &[]).unwrap_err();
+    assert!(message(&error).starts_with("ledger.toml:1:2: gatway: unknown key `gatway`, "), "{error}");
     let error = load("[lifecycle]\ndisconnect_grace = 30\n", &[]).unwrap_err();
     assert!(message(&error).starts_with("ledger.toml:2:1: lifecycle.disconnect_grace: unknown key"), "{error}");
     let error = load("[lifecycle]\ndisconnect_grace_seconds = 0\n", &[]).unwrap_err();
@@ -445,7 +455,10 @@ fn what_is_shown_can_be_read_again_and_tells_no_hash() {
     let again = load(&shown, &[]).unwrap();
     assert_eq!(again.shown().unwrap(), config.shown().unwrap());
     let sections: BTreeSet<_> = shown.parse::<toml::Table>().unwrap().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(sections.iter().collect::<Vec<_>>(), ["dev", "ledger", "lifecycle", "log", "private", "public", "receiver"]);
+    assert_eq!(
+        sections.iter().collect::<Vec<_>>(),
+        ["dev", "gateway", "ledger", "lifecycle", "log", "private", "public", "receiver"]
+    );
 }
 
 #[test]
@@ -497,6 +510,19 @@ fn a_secret_is_never_shown() {
     assert!(!config.shown().unwrap().contains("horse"), "{}", config.shown().unwrap());
     assert!(!format!("{config:?}").contains("horse"));
     assert_eq!(config.receivers[0].secret.as_ref().unwrap().expose(), "correct-horse-battery");
+}
+
+#[test]
+fn a_gateway_that_signs_takes_a_token() {
+    let signs =
+        "[gateway]\nacs = \"https://contoso.communication.azure.com\"\n[gateway.credentials.acs]\naccess_key_file = \"k\"\n";
+    let error = load(signs, &[]).unwrap_err().to_string();
+    assert!(error.contains("gateway.credentials.acs: needs at least one [[private.token]]"), "{error}");
+    assert!(load(&format!("{signs}{TOKEN}"), &[]).is_ok());
+    let error = load(&format!("[gateway.credentials.acs]\naccess_key_file = \"k\"\n{TOKEN}"), &[]).unwrap_err().to_string();
+    assert!(error.contains("is of no use without `gateway.acs`"), "{error}");
+    let error = load("[gateway]\ngraph = \"http://graph.example\"\n", &[]).unwrap_err().to_string();
+    assert!(error.contains("gateway.graph") && error.contains("must be https"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod event_grid;
 mod fixtures;
+mod gateway;
 mod ingest;
 mod key_store;
 mod kill;

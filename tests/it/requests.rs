@@ -61,6 +61,11 @@ async fn an_operation_that_was_asked_for_is_one_story_whichever_side_comes_first
     let newest = app.list("/v1/notifications").await.remove(0);
     assert_eq!(newest["operation"], asked["id"]);
 
+    let lines = app.list(&format!("/v1/calls/{CALL}/timeline?limit=2")).await;
+    let lines: Vec<_> = lines.iter().map(|line| (line["type"].as_str().unwrap(), line["summary"].as_str().unwrap())).collect();
+    assert_eq!(lines, [("request", "record requested"), ("operation", "recordOperation running")]);
+    assert_eq!(app.list(&format!("/v1/calls/{CALL}/timeline")).await.len(), 3);
+
     app.post(operation("playPromptOperation", "o2", "later", "completed", None)).await;
     let seen = app.list("/v1/operations?context=later").await.remove(0);
     assert_eq!(seen["flags"], json!(["unrequested"]));

@@ -57,10 +57,12 @@ fn context(text: Option<&str>) -> Option<PlatformId> {
 }
 
 /// The operations of a call, each with its subject (that of its notifications; of one that is only asked for, its request): all
-/// that its notifications and its requests tell, given how it ended, if it did.
+/// that its notifications and its requests tell, given how it ended, if it did. `connected` says that the call was: the end of the
+/// request that began it.
 #[must_use]
 pub fn operations_of_call(
     subjects: &BTreeMap<String, Vec<HeldFact>>,
+    connected: &[HeldFact],
     requests: &[HeldRequest],
     lapse: Option<&Lapse>,
 ) -> Vec<(String, Operation)> {
@@ -75,14 +77,38 @@ pub fn operations_of_call(
         Some((piece.subject.to_owned(), request, law::operation(&piece.facts, request, lapse)?))
     });
     let asked = requests.iter().enumerate().filter(|(at, _)| !paired.of_piece.values().any(|paired| paired == at));
-    let asked = asked.filter_map(|(_, request)| {
-        Some((format!("requests/{}", request.id), Some(request), law::operation(&[], Some(request), lapse)?))
+    let begun = begun(connected, requests);
+    let asked = asked.filter_map(|(at, request)| {
+        let facts: Vec<&HeldFact> = begun.get(&at).copied().into_iter().collect();
+        Some((format!("requests/{}", request.id), Some(request), law::operation(&facts, Some(request), lapse)?))
     });
     let mut all: Vec<links::Told<'_>> =
         told.chain(asked).map(|(subject, request, operation)| links::Told { subject, request, operation }).collect();
     mark_ambiguous(&mut all, &pieces, requests, &paired);
     links::link(&mut all);
     all.into_iter().map(|told| (told.subject, told.operation)).collect()
+}
+
+/// The kinds of requests that begin a call, or let it begin.
+const BEGINNINGS: &[&str] = &["createCall", "answerCall", "connect", "answer"];
+
+/// By which word each request that begins the call has been fulfilled: the first with its tag, or with none where no tag is told.
+fn begun<'a>(connected: &'a [HeldFact], requests: &[HeldRequest]) -> BTreeMap<usize, &'a HeldFact> {
+    let mut begun = BTreeMap::new();
+    for held in connected {
+        let told = context(held.fact.context.as_deref());
+        let fits = |request: &HeldRequest| {
+            let asked = context(request.facts.context.as_deref());
+            let in_order = request.facts.via == Via::Registered || request.id.0 < held.id.0;
+            let alike = told.is_none() || asked == told;
+            BEGINNINGS.contains(&request.facts.kind.as_str()) && request.answered() != Some(State::Refused) && in_order && alike
+        };
+        let mut fitting = requests.iter().enumerate().filter(|(_, request)| fits(request)).map(|(at, _)| at);
+        if let (Some(only), None) = (fitting.next(), fitting.next()) {
+            begun.entry(only).or_insert(held);
+        }
+    }
+    begun
 }
 
 /// Which request belongs to which piece, and which could belong to several, by their places.

@@ -16,6 +16,7 @@ use actix_web::{
 };
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 
+use super::gateway::TOKEN_HEADER;
 use crate::{domain::trust::Asking, http::problem::Problem};
 
 /// A token that opens the private API.
@@ -98,7 +99,8 @@ impl Guard {
             let leave = Leave { secrets: self.open_secrets, writer: Some(Writer("loopback".to_owned())) }; // rule 4
             return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
-        match self.token(headers) {
+        let of_platform = request.path().starts_with("/gateway/");
+        match if of_platform { self.gateway_token(headers) } else { self.token(headers) } {
             Some(token) => {
                 let writer = token.write.then(|| Writer(token.name.clone()));
                 Ok(Leave { secrets: token.secrets, writer }) // rule 4
@@ -112,11 +114,21 @@ impl Guard {
         let mut sent = headers.get_all(AUTHORIZATION);
         let (Some(value), None) = (sent.next(), sent.next()) else { return None };
         let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+        self.known(token).filter(|_| scheme.eq_ignore_ascii_case(b"bearer "))
+    }
+
+    /// On the gateway `Authorization` is the platform's.
+    fn gateway_token(&self, headers: &HeaderMap) -> Option<&PrivateToken> {
+        let mut sent = headers.get_all(TOKEN_HEADER);
+        let (Some(value), None) = (sent.next(), sent.next()) else { return None };
+        self.known(value.as_bytes())
+    }
+
+    fn known(&self, token: &[u8]) -> Option<&PrivateToken> {
         let hash = digest::digest(&digest::SHA256, token);
         // Every token is compared, so that the time tells nothing about which.
         let is_it = |token: &PrivateToken| verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok();
-        let known = self.tokens.iter().fold(None, |known, token| if is_it(token) { Some(token) } else { known });
-        known.filter(|_| scheme.eq_ignore_ascii_case(b"bearer "))
+        self.tokens.iter().fold(None, |known, token| if is_it(token) { Some(token) } else { known })
     }
 }
 

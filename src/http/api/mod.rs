@@ -4,6 +4,7 @@
 //! file of its resource, one line in [`configure`], one in [`Description`].
 
 mod calls;
+mod gateway;
 mod guard;
 mod health;
 mod notifications;
@@ -26,6 +27,7 @@ use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,
     domain::clock::Clock,
+    gateway::Gateway,
     receive::Receiver,
     store::{Ledger, LedgerReader},
 };
@@ -50,6 +52,8 @@ pub struct Service {
     pub ledger: Ledger,
     /// Its receivers.
     pub receivers: Vec<Arc<Receiver>>,
+    /// The ways to the platforms.
+    pub gateways: Vec<Gateway>,
     /// The keys that they believe.
     pub keys: KeyStore,
     /// What is counted.
@@ -75,6 +79,7 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
         .service(health::readyz)
         .service(health::metrics)
         .service(description)
+        .route("/gateway/{tail:.*}", web::route().to(gateway::pass_on))
         .default_service(web::to(unknown));
 }
 

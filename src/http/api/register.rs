@@ -81,7 +81,8 @@ async fn registered(api: &Api, request: &HttpRequest, payload: Payload) -> Resul
     let row = api.reader.operation(requested.operation, api.clock.now()).await?.ok_or(Problem::Internal)?;
     let same_kind = row.kind == kind || source.asks_for(&kind).is_some_and(|known| known.kind == row.kind);
     let same_call = call.is_none() || call == row.call_id;
-    if !requested.is_new && !(same_kind && same_call && row.context == context) {
+    let is_same = same_kind && same_call && row.context == context;
+    if !(requested.is_new || is_same) {
         return Err(Problem::IdempotencyMismatch);
     }
     Ok((requested.is_new, OperationView::from(row)))

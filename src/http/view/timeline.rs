@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::{notification::told_state, time};
 use crate::{
-    domain::{notification::Fact, result::ResultInfo},
-    store::rows::NotificationRow,
+    domain::{notification::Fact, operation::State, result::ResultInfo},
+    store::rows::{NotificationRow, RequestRow, TimelineRow},
 };
 
 /// A line in the timeline of a call.
@@ -14,16 +14,45 @@ use crate::{
 pub struct TimelineView {
     seq: i64,
     at: String,
-    /// `call`, `operation`, `participants`, `tone` or `other`.
+    /// `call`, `operation`, `participants`, `tone`, `request` or `other`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     kind: &'static str,
     /// One line for a reader.
     summary: String,
     operation: Option<String>,
-    notification: String,
+    /// The notification; `null` for a request.
+    notification: Option<String>,
     #[schema(value_type = Option<String>)]
     state: Option<&'static str>,
+}
+
+impl From<TimelineRow> for TimelineView {
+    fn from(row: TimelineRow) -> Self {
+        match row {
+            TimelineRow::Notification(row) => (*row).into(),
+            TimelineRow::Request(row) => (*row).into(),
+        }
+    }
+}
+
+impl From<RequestRow> for TimelineView {
+    fn from(row: RequestRow) -> Self {
+        let status = match row.answer.as_ref().map(|answer| answer.status) {
+            None => String::new(),
+            Some(None) => ": its answer was lost".to_owned(),
+            Some(Some(status)) => format!(": {status}"),
+        };
+        Self {
+            seq: row.id.0.0,
+            at: time(row.at),
+            kind: "request",
+            summary: format!("{} requested{status}", row.facts.name),
+            operation: Some(row.operation.to_string()),
+            notification: None,
+            state: Some(State::Requested.as_str()),
+        }
+    }
 }
 
 impl From<NotificationRow> for TimelineView {
@@ -35,7 +64,7 @@ impl From<NotificationRow> for TimelineView {
             kind,
             summary,
             operation: row.operation.map(|id| id.to_string()),
-            notification: row.id.to_string(),
+            notification: Some(row.id.to_string()),
             state: told_state(&row),
         }
     }

@@ -9,6 +9,7 @@
 //! To add a type: one line in `kind.rs`, its fixture in `tests/fixtures/acs`. A result code that means the same to Graph goes to
 //! `source/codes/`, any other to `codes.rs`.
 
+mod answer;
 mod codes;
 mod kind;
 mod people;
@@ -16,7 +17,9 @@ mod read;
 mod request;
 mod trust;
 
-use super::{Asked, Inbound, NotificationSource, Reading, Reply, Unreadable, cloud_events::Event};
+use super::{
+    Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Reply, Understood, Unreadable, cloud_events::Event,
+};
 use crate::domain::trust::TrustDefaults;
 
 /// The context with which an incoming call is answered, and all that names people or repeats what they said and dialled.
@@ -54,6 +57,14 @@ impl NotificationSource for Acs {
 
     fn asks_for(&self, request: &str) -> Option<Asked> {
         request::asked(request)
+    }
+
+    fn outgoing(&self, request: &Outgoing<'_>) -> Option<Understood> {
+        request::understood(request)
+    }
+
+    fn answered(&self, request: &str, answer: &Answered<'_>) -> Answer {
+        answer::read(request, answer)
     }
 
     fn trust_defaults(&self) -> TrustDefaults {

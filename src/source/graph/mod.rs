@@ -11,6 +11,7 @@
 //! To add a type: one line in `kind.rs`, its fixture in `tests/fixtures/graph`. To add a result code: one line
 //! in `source/codes/`.
 
+mod answer;
 mod call;
 mod identity;
 mod kind;
@@ -24,7 +25,7 @@ mod tests;
 mod trust;
 mod wire;
 
-use super::{Asked, Inbound, NotificationSource, Reading, Unreadable, codes};
+use super::{Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Understood, Unreadable, codes};
 use crate::domain::trust::TrustDefaults;
 
 /// Microsoft Graph cloud communications.
@@ -42,6 +43,14 @@ impl NotificationSource for Graph {
 
     fn asks_for(&self, request: &str) -> Option<Asked> {
         request::asked(request)
+    }
+
+    fn outgoing(&self, request: &Outgoing<'_>) -> Option<Understood> {
+        request::understood(request)
+    }
+
+    fn answered(&self, request: &str, answer: &Answered<'_>) -> Answer {
+        answer::read(request, answer)
     }
 
     fn trust_defaults(&self) -> TrustDefaults {

@@ -7,12 +7,14 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{instant, json},
-    projection::held_fact,
+    projection::{held_fact, read_facts},
 };
 use crate::{
     domain::{
-        ids::{RequestId, Seq},
-        operation::{HeldFact, Lapse, Operation, operations_of_call},
+        call::{CallFact, CallState},
+        ids::{NotificationId, RequestId, Seq},
+        notification::{Fact, Identity},
+        operation::{HeldFact, Lapse, Operation, OperationFact, State, operations_of_call},
         request::{HeldAnswer, HeldRequest},
     },
     store::StoreError,
@@ -22,20 +24,24 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallFacts {
     pub(super) subjects: BTreeMap<String, Vec<HeldFact>>,
+    /// The words that the call was connected, in the order of their receipt.
+    pub(super) connected: Vec<HeldFact>,
     pub(super) requests: Vec<HeldRequest>,
 }
 
 impl CallFacts {
     /// The operations that they tell, each with its subject.
     pub(super) fn told(&self, lapse: Option<&Lapse>) -> Vec<(String, Operation)> {
-        operations_of_call(&self.subjects, &self.requests, lapse)
+        operations_of_call(&self.subjects, &self.connected, &self.requests, lapse)
     }
 
     /// The same before these notifications came.
     pub(super) fn without(&self, notifications: &BTreeSet<i64>) -> Self {
-        let old = |facts: &Vec<HeldFact>| facts.iter().filter(|held| !notifications.contains(&held.id.0.0)).cloned().collect();
+        let old = |facts: &Vec<HeldFact>| -> Vec<HeldFact> {
+            facts.iter().filter(|held| !notifications.contains(&held.id.0.0)).cloned().collect()
+        };
         let subjects = self.subjects.iter().map(|(subject, facts)| (subject.clone(), old(facts))).collect();
-        Self { subjects, requests: self.requests.clone() }
+        Self { subjects, connected: old(&self.connected), requests: self.requests.clone() }
     }
 }
 
@@ -53,7 +59,8 @@ pub(super) async fn of_calls(
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT call_id, subject, id, identity, received_at, disposition = 'late', facts
          FROM notification
-         WHERE call_id IN (SELECT value FROM jsonb_each(?1)) AND +disposition <> 'quarantined'",
+         WHERE call_id IN (SELECT value FROM jsonb_each(?1)) AND +disposition <> 'quarantined'
+         ORDER BY id",
     )
     .bind(&asked)
     .fetch_all(&mut *connection)
@@ -61,12 +68,39 @@ pub(super) async fn of_calls(
     for (call, subject, id, identity, received_at, late, facts) in rows {
         if let Some(held) = held_fact(id, &identity, received_at, late, &facts)? {
             all.entry(call).or_default().subjects.entry(subject).or_default().push(held);
+        } else if let Some(held) = connected_fact(id, &identity, received_at, late, &facts)? {
+            all.entry(call).or_default().connected.push(held);
         }
     }
     for (call, request) in requests(connection, &asked).await? {
         all.entry(call).or_default().requests.push(request);
     }
     Ok(all)
+}
+
+/// A stored notification as the word that its call was connected; `None` if it says something else.
+fn connected_fact(id: i64, identity: &[u8], received_at: i64, late: bool, facts: &str) -> Result<Option<HeldFact>, StoreError> {
+    let facts = read_facts(id, facts)?;
+    let Fact::Call(CallFact { state: Some(CallState::Established), context, result, .. }) = &facts.fact else { return Ok(None) };
+    let wrong = || StoreError::Inconsistent { table: "notification", column: "identity", id };
+    Ok(Some(HeldFact {
+        id: NotificationId(Seq(id)),
+        received_at: instant("notification", id, received_at)?,
+        late,
+        occurred_at: facts.occurred_at,
+        event_id: None,
+        identity: Identity(identity.try_into().map_err(|_length| wrong())?),
+        fact: OperationFact {
+            operation_id: None,
+            kind: None,
+            context: context.clone(),
+            state: State::Completed,
+            inferred: false,
+            recurs: false,
+            tone: false,
+            result: result.clone(),
+        },
+    }))
 }
 
 /// The requests of these calls (a JSON array), in the order in which they were written down.

@@ -139,13 +139,13 @@ fn said(rows: &[callback_ledger::store::rows::OperationRow], index: usize, reque
         let other = rows.iter().find(|row| row.id == *id);
         format!("{asked:?} {:?}", other.map(|row| (row.kind.clone(), row.context.clone(), row.operation_id.clone(), row.state)))
     };
-    let names = |ids: &[OperationId]| {
-        let mut names: Vec<String> = ids.iter().map(named).collect();
-        names.sort();
-        names
+    let all = |ids: &[OperationId]| {
+        let mut told: Vec<String> = ids.iter().map(named).collect();
+        told.sort();
+        told
     };
     let Links { canceled_by, cancels, escaped, candidates } = &row.links;
-    let links = (canceled_by.as_ref().map(named), names(cancels), names(escaped), names(candidates));
+    let links = (canceled_by.as_ref().map(named), all(cancels), all(escaped), all(candidates));
     let flags: Vec<Flag> = row.flags.iter().copied().filter(|flag| !matches!(flag, Flag::Late | Flag::Corrected)).collect();
     let passed = (row.requested_at.is_some(), row.accepted_at.is_some(), row.started_at.is_some(), row.finished_at.is_some());
     let what = (&row.kind, &row.context, &row.operation_id, row.state, &row.result);

@@ -62,14 +62,14 @@ pub(super) async fn save_operations(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
     calls: &Calls<'_>,
-    stories: Stories,
+    (stories, mut together): (Stories, BTreeMap<i64, BTreeSet<i64>>),
     batched: &mut Batched,
     changes: &mut Vec<Change>,
 ) -> Result<(), StoreError> {
     let by_id: HashMap<i64, (&PlatformId, &Call)> = calls.iter().map(|((_, id), call)| (call.id, (*id, call))).collect();
     let is_requested = |call: &i64| by_id.get(call).is_some_and(|(_, call)| call.requested);
     let mut differing = Changed::default();
-    let mut together: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    together.retain(|call, _| is_requested(call));
     for ((call, subject), mut story) in stories {
         if story.new.is_empty() {
             continue;

@@ -13,7 +13,10 @@ mod insert;
 mod load;
 mod plan;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,6 +37,7 @@ use crate::{
     domain::{
         delivery::Content,
         ids::{DeliveryId, NotificationId, Seq},
+        notification::Fact,
         operation::State,
     },
     store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
@@ -80,8 +84,13 @@ pub(super) async fn record(
 
     let mut batched = Batched { recorded: outcomes(jobs, &deliveries, &notifications, &duplicates), ..Batched::default() };
     let mut changes: Vec<Change> = Vec::new();
+    // by call: where requests are known, what is told of the call itself can be the end of one
+    let mut of_calls: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
     for planned in notifications.iter().filter(|planned| !duplicates.contains(&planned.id)) {
         planned.tell(&mut calls, &mut stories);
+        if let (Some((call, _)), Fact::Call(_)) = (planned.call, &planned.facts.fact) {
+            of_calls.entry(call).or_default().insert(planned.id);
+        }
         batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
         changes.push(Change::notification(planned));
     }
@@ -89,7 +98,7 @@ pub(super) async fn record(
         call.fix_lapse(grace);
     }
     save_calls(connection, positions, &calls, &mut changes).await?;
-    save_operations(connection, positions, &calls, stories, &mut batched, &mut changes).await?;
+    save_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
     insert_changes(connection, positions, &changes).await?;
     Ok(batched)
 }

@@ -13,21 +13,21 @@ use crate::{
     },
     store::{
         StoreError,
-        rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest},
+        rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest, RequestRow, TimelineRow},
         sqlite::{
             batch::{QUARANTINE, instant, quarantine_subject},
-            body_place, call_key_place, delivery_key_place, personal_place,
+            body_place, call_key_place, delivery_key_place, facts, personal_place,
             projection::read_facts,
         },
     },
 };
 
 impl LedgerReader {
-    /// Everything that was believed about a call, oldest first.
+    /// Everything that was believed about a call and asked for in it, oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn timeline(&self, call_id: &PlatformId, page: PageRequest) -> Result<Page<NotificationRow>, StoreError> {
+    pub async fn timeline(&self, call_id: &PlatformId, page: PageRequest) -> Result<Page<TimelineRow>, StoreError> {
         let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
         sql.push(" AND notification.id IN (WITH asked AS (SELECT id, source, story FROM call WHERE call_id = ")
             .push_bind(call_id.as_str())
@@ -38,7 +38,39 @@ impl LedgerReader {
             sql.push(" AND +notification.id > ").push_bind(after.0);
         }
         sql.push(" ORDER BY notification.id LIMIT ").push_bind(i64::from(page.limit) + 1);
-        self.notification_page(sql, page).await
+        // one more than a page may hold, for whether there is a next
+        let more = PageRequest { limit: page.limit.saturating_add(1), ..page };
+        let told = self.notification_page(sql, more).await?.rows;
+        let asked = self.requests_of(call_id).await?;
+        let asked = asked.into_iter().filter(|row| page.after.is_none_or(|after| row.id.0 > after));
+        let told = told.into_iter().map(|row| TimelineRow::Notification(Box::new(row)));
+        let mut rows: Vec<TimelineRow> = asked.map(|row| TimelineRow::Request(Box::new(row))).chain(told).collect();
+        rows.sort_by_key(TimelineRow::seq);
+        rows.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1));
+        Ok(paged(rows, page, TimelineRow::seq))
+    }
+
+    /// What was asked for in a call, in the order in which it was written down.
+    async fn requests_of(&self, call_id: &PlatformId) -> Result<Vec<RequestRow>, StoreError> {
+        let mut connection = self.connection().await?;
+        let calls: Vec<i64> = sqlx::query_scalar("SELECT id FROM call WHERE call_id = ?1 AND requested = 1")
+            .bind(call_id.as_str())
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut rows = Vec::new();
+        for held in facts::of_calls(&mut connection, &calls.into_iter().collect()).await?.into_values() {
+            let told = held.told(None);
+            let of = |request| told.iter().find(|(_, operation)| operation.request == Some(request));
+            rows.extend(held.requests.into_iter().map(|request| RequestRow {
+                operation: of(request.id).map_or(OperationId(request.id.0), |(_, operation)| operation.id),
+                id: request.id,
+                at: request.at,
+                facts: request.facts,
+                answer: request.answer.map(|answer| answer.facts),
+            }));
+        }
+        rows.sort_by_key(|row| row.id);
+        Ok(rows)
     }
 
     /// A page of notifications, newest first.

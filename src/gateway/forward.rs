@@ -1,0 +1,293 @@
+//! The recording gateway: a bot's own request, written down, passed on, and its answer written down before the bot gets it.
+//!
+//! ```text
+//! 1 path, method, body ─► what it asks for                      404 unless passed on unrecorded
+//! 2 ledger.request ─────► requested, on the disk                503
+//! 3 platform ───────────► its answer, within bounds             502 · 504: unanswered
+//! 4 ledger.answer ──────► accepted, ended, refused
+//! 5 the bot ────────────► the platform's own status, headers and body
+//! ```
+//!
+//! From 2 on it goes its way whether or not the bot still listens.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use url::Url;
+use uuid::Uuid;
+
+use super::signing::{AcsSigner, imf_fixdate};
+
+use crate::{
+    domain::{
+        clock::Clock,
+        operation::State,
+        request::{AnswerFacts, RequestFacts, Via},
+        result::ResultInfo,
+        trust::Asking,
+    },
+    net::{self, FetchError, HttpClient, Method},
+    source::{Answered, NotificationSource, Outgoing},
+    store::{Ledger, NewRequest, RecordError, Requested},
+};
+
+/// The most bytes of a request's body, and of an answer's.
+pub const MAX_REQUEST: usize = 1024 * 1024;
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// How long a platform may take, to the last byte of its answer.
+const TOTAL_TIME: Duration = Duration::from_mins(1);
+
+/// How long to wait before a request is sent again, and how long a platform may make us wait.
+const PAUSES: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(800)];
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The gateway to one platform. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Whose platform it is.
+    pub source: &'static dyn NotificationSource,
+    /// Where it is; a path in it stays in front of the bot's.
+    pub upstream: Url,
+    /// Whether what begins no operation is passed on, unrecorded.
+    pub pass_unrecognised: bool,
+    /// Signs what begins an operation, where we hold the key; else the bot's own `Authorization` goes through.
+    pub signer: Option<AcsSigner>,
+    /// How it is reached.
+    pub client: HttpClient,
+    /// Where requests are written down.
+    pub ledger: Ledger,
+    /// Where "now" comes from.
+    pub clock: Clock,
+}
+
+/// A bot's request.
+#[derive(Clone, Debug)]
+pub struct BotRequest {
+    /// The method, in capitals.
+    pub method: String,
+    /// The path behind the gateway's own, as it was spelled.
+    pub path: String,
+    /// The query, as it was spelled.
+    pub query: Option<String>,
+    /// The headers that are passed on.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The platform's answer.
+pub type PlatformAnswer = net::Answer;
+
+/// Why a bot gets an answer of ours instead of the platform's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForwarded {
+    /// A path that could be read in two ways.
+    OddPath,
+    /// Nothing that begins an operation.
+    Unrecognised,
+    /// A method that is not passed on.
+    Method,
+    /// A signature of the bot that covers the host, so that the platform would not believe it behind a gateway.
+    SignatureOfHost,
+    /// It could not be written down, so it was not sent.
+    NotRecorded(RecordError),
+    /// The platform could not be reached, or its answer was lost.
+    Unreachable,
+    /// The platform took too long.
+    TooSlow,
+    /// The platform's answer is too large.
+    TooLarge,
+}
+
+impl Gateway {
+    /// Passes a request on.
+    ///
+    /// # Errors
+    /// [`NotForwarded`].
+    pub async fn forward(&self, by: &impl Asking, mut request: BotRequest) -> Result<PlatformAnswer, NotForwarded> {
+        let method = Method::parse(&request.method).ok_or(NotForwarded::Method)?;
+        let url = self.target(&request)?;
+        let asked = Outgoing { method: &request.method, path: &request.path, body: &request.body };
+        if self.signer.is_none() && request.headers.iter().any(|(name, value)| name == "authorization" && covers_host(value)) {
+            return Err(NotForwarded::SignatureOfHost);
+        }
+        let Some(understood) = self.source.outgoing(&asked) else {
+            if !self.pass_unrecognised {
+                return Err(NotForwarded::Unrecognised);
+            }
+            // never signed: whoever may write requests is not to borrow our credentials for anything else
+            return send(&self.client, method, &url, &request, &[]).await.map_err(|error| not_forwarded(&error));
+        };
+        let name = understood.name;
+        let facts = RequestFacts {
+            name: name.to_owned(),
+            kind: understood.kind.to_owned(),
+            context: understood.context,
+            via: Via::Gateway,
+            deadline: None,
+            cancels: understood.cancels,
+        };
+        let new = NewRequest {
+            source: self.source.name(),
+            call: understood.call,
+            requested_at: self.clock.now(),
+            idempotency: None,
+            facts,
+        };
+        if understood.repeatable {
+            make_repeatable(&mut request.headers, self.clock.now());
+        }
+        let requested = self.ledger.request(by, new).await.map_err(NotForwarded::NotRecorded)?;
+        let gateway = self.clone();
+        let sent =
+            tokio::spawn(
+                async move { gateway.send_recorded(name, requested, method, url, request, understood.repeatable).await },
+            );
+        sent.await.unwrap_or(Err(NotForwarded::Unreachable))
+    }
+
+    /// Sends what has been written down, and writes down what comes back.
+    async fn send_recorded(
+        &self,
+        name: &str,
+        requested: Requested,
+        method: Method,
+        url: Url,
+        request: BotRequest,
+        repeatable: bool,
+    ) -> Result<PlatformAnswer, NotForwarded> {
+        let outcome =
+            if repeatable { self.send_again(method, &url, &request).await } else { self.send(method, &url, &request).await };
+        let (facts, call) = match &outcome {
+            Ok(answer) => {
+                let location = answer.headers.iter().find(|(name, _)| name == "location").map(|(_, value)| value.as_str());
+                let read = self.source.answered(name, &Answered { status: answer.status, location, body: &answer.body });
+                (read.facts, read.call)
+            }
+            Err(FetchError::NotConnected(_) | FetchError::NotAllowed) => (never_sent(), None),
+            Err(_lost) => (AnswerFacts::default(), None),
+        };
+        if let Err(error) = self.ledger.answer(requested.request, self.clock.now(), facts, call).await {
+            // the platform has answered, and the bot is to hear it: the next start marks the request unanswered
+            tracing::error!(request.id = %requested.request, %error, "the answer to a request could not be written down");
+        }
+        outcome.map_err(|error| {
+            tracing::warn!(request.id = %requested.request, source.name = self.source.name(), %error, "a request got no answer");
+            not_forwarded(&error)
+        })
+    }
+
+    /// Sends a request, signed anew where we hold the key.
+    async fn send(&self, method: Method, url: &Url, request: &BotRequest) -> Result<PlatformAnswer, FetchError> {
+        let signature = match &self.signer {
+            Some(signer) => signer.sign(&request.method, url, &request.body, self.clock.now()),
+            None => Vec::new(),
+        };
+        send(&self.client, method, url, request, &signature).await
+    }
+
+    /// Sends a request that the platform recognises until it is answered, a few times at the most.
+    async fn send_again(&self, method: Method, url: &Url, request: &BotRequest) -> Result<PlatformAnswer, FetchError> {
+        for pause in PAUSES {
+            let outcome = self.send(method, url, request).await;
+            let wait = match &outcome {
+                Ok(answer) if answer.status >= 500 => retry_after(answer).unwrap_or(*pause),
+                Err(FetchError::NotConnected(_) | FetchError::Unreachable(_)) => *pause,
+                _ => return outcome,
+            };
+            if wait > LONGEST_PAUSE {
+                return outcome;
+            }
+            tokio::time::sleep(wait).await;
+        }
+        self.send(method, url, request).await
+    }
+
+    /// The address at the platform.
+    fn target(&self, request: &BotRequest) -> Result<Url, NotForwarded> {
+        if is_odd(&request.path) {
+            return Err(NotForwarded::OddPath);
+        }
+        let mut url = self.upstream.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{}", request.path));
+        url.set_query(request.query.as_deref());
+        Ok(url)
+    }
+}
+
+/// What never left this machine has failed, whatever the platform would have said.
+fn never_sent() -> AnswerFacts {
+    AnswerFacts {
+        state: Some(State::Failed),
+        status: Some(502),
+        result: ResultInfo { code: Some(502), reason: Some("upstreamUnreachable".to_owned()), ..ResultInfo::default() },
+        ..AnswerFacts::default()
+    }
+}
+
+/// The HMAC signature of Communication Services is over the host, among others.
+fn covers_host(authorization: &str) -> bool {
+    authorization.trim_start().get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("HMAC-SHA256"))
+}
+
+/// A path that the platform could read in another way than we do.
+fn is_odd(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let dots = path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."));
+    !path.starts_with('/') || dots || ["//", "\\", "%2f", "%5c", "%00"].iter().any(|odd| lower.contains(odd))
+}
+
+/// Gives a request the two headers by which the platform recognises a second copy ("OASIS Repeatable Requests 1.0"), unless the
+/// bot has.
+fn make_repeatable(headers: &mut Vec<(String, String)>, now: Timestamp) {
+    if headers.iter().any(|(name, _)| name.starts_with("repeatability-")) {
+        return;
+    }
+    headers.push(("repeatability-request-id".to_owned(), Uuid::new_v4().to_string()));
+    headers.push(("repeatability-first-sent".to_owned(), imf_fixdate(now)));
+}
+
+/// How long the platform asks to be left alone, in whole or broken seconds.
+fn retry_after(answer: &PlatformAnswer) -> Option<Duration> {
+    let (_, value) = answer.headers.iter().find(|(name, _)| name == "retry-after")?;
+    Duration::try_from_secs_f64(value.trim().parse().ok()?).ok()
+}
+
+/// Headers of a signature replace the bot's own.
+async fn send(
+    client: &HttpClient,
+    method: Method,
+    url: &Url,
+    request: &BotRequest,
+    signature: &[(&'static str, String)],
+) -> Result<PlatformAnswer, FetchError> {
+    let is_kept = |name: &str| !signature.iter().any(|(ours, _)| *ours == name);
+    let theirs = request.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers: Vec<(&str, &str)> = theirs.chain(signature.iter().map(|(name, value)| (*name, value.as_str()))).collect();
+    let body = request.body.clone();
+    client.request(net::Request { method, url, headers: &headers, body, timeout: TOTAL_TIME, max_bytes: MAX_ANSWER }).await
+}
+
+fn not_forwarded(error: &FetchError) -> NotForwarded {
+    match error {
+        FetchError::TimedOut => NotForwarded::TooSlow,
+        FetchError::TooLarge { .. } => NotForwarded::TooLarge,
+        _ => NotForwarded::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_could_be_read_in_two_ways_is_odd() {
+        for odd in ["", "x", "/a/../b", "/a/%2E%2e/b", "//a", "/a//b", "/a%2fb", "/a%5Cb", "/a\\b", "/.", "/a/%2e"] {
+            assert!(is_odd(odd), "{odd}");
+        }
+        for plain in ["/", "/v1.0/communications/calls", "/calling/callConnections/c:play", "/a..b/%20/…"] {
+            assert!(!is_odd(plain), "{plain}");
+        }
+    }
+}

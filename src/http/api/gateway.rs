@@ -1,0 +1,113 @@
+//! `/gateway/…`: a bot's own requests on their way to a platform.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName},
+    },
+    web::{Data, Payload},
+};
+
+use super::{Api, Leave};
+use crate::{
+    gateway::{BotRequest, MAX_REQUEST, NotForwarded},
+    http::problem::{Problem, not_recorded},
+};
+
+/// The header in which our own token travels here, where `Authorization` is the platform's.
+pub(super) const TOKEN_HEADER: &str = "callback-ledger-token";
+
+/// What stays behind on either way: what is between two neighbours (RFC 9110 §7.6.1), our own, and what tells of the machine that
+/// the bot runs on. Bodies are asked for as they are, so that the answer can be read.
+const KEPT_BACK: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+    "expect",
+    "accept-encoding",
+    "cookie",
+    "set-cookie",
+    "forwarded",
+    TOKEN_HEADER,
+];
+
+/// Any method, any path behind `/gateway/<source>`.
+pub(super) async fn pass_on(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    match passed_on(&api, &request, payload).await {
+        Ok(answer) => answer,
+        Err(problem) => problem.answer(&request),
+    }
+}
+
+async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Problem> {
+    let writer = Leave::of(request).writer.ok_or(Problem::ScopeRequired("write"))?;
+    let behind = request.uri().path().strip_prefix("/gateway/").unwrap_or_default();
+    let (name, _) = behind.split_once('/').unwrap_or((behind, ""));
+    let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
+    let gateway = service.gateways.iter().find(|gateway| gateway.source.name() == name);
+    let gateway = gateway.ok_or_else(|| Problem::NotFound("no gateway is configured for this platform".to_owned()))?;
+    let body = match payload.to_bytes_limited(MAX_REQUEST).await {
+        Ok(Ok(body)) => body.to_vec(),
+        Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
+        Err(_over) => return Err(Problem::TooLarge(MAX_REQUEST)),
+    };
+    let asked = BotRequest {
+        method: request.method().as_str().to_owned(),
+        path: behind.get(name.len()..).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),
+        query: request.uri().query().map(ToOwned::to_owned),
+        headers: passed(request.headers()),
+        body,
+    };
+    let answer = gateway.forward(&writer, asked).await.map_err(problem)?;
+    let status = StatusCode::from_u16(answer.status).map_err(|_odd| Problem::UpstreamUnreachable)?;
+    let mut response = HttpResponse::build(status);
+    for (name, value) in answer.headers.iter().filter(|(name, _)| !KEPT_BACK.contains(&name.as_str())) {
+        response.append_header((name.as_str(), value.as_str()));
+    }
+    Ok(response.body(answer.body))
+}
+
+/// The headers that are passed on; those that `Connection` names are not.
+fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let is_passed = |name: &HeaderName| {
+        let name = name.as_str();
+        *name != *CONTENT_LENGTH.as_str()
+            && !KEPT_BACK.contains(&name)
+            && !name.starts_with("x-forwarded-")
+            && !named.iter().any(|named| named == name)
+    };
+    headers
+        .iter()
+        .filter(|(name, _)| is_passed(name))
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+fn problem(reason: NotForwarded) -> Problem {
+    match reason {
+        NotForwarded::OddPath => Problem::InvalidPath,
+        NotForwarded::Unrecognised => {
+            Problem::NotFound("the gateway passes on what acts on calls; see gateway.pass_unrecognised".to_owned())
+        }
+        NotForwarded::SignatureOfHost => Problem::SignatureOfHost,
+        NotForwarded::Method => Problem::MethodNotAllowed("GET, POST, PUT, PATCH, DELETE"),
+        NotForwarded::NotRecorded(error) => not_recorded(error),
+        NotForwarded::Unreachable | NotForwarded::TooLarge => Problem::UpstreamUnreachable,
+        NotForwarded::TooSlow => Problem::UpstreamTimeout,
+    }
+}
