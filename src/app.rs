@@ -149,7 +149,9 @@ impl App {
                 .collect(),
             open_secrets: surroundings.dev_issuer.is_some(),
         };
-        let gateways = gateways(config, &client, &ledger, &surroundings.clock)?;
+        let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();
+        let outbound = if private_too { client } else { HttpClient::for_public_hosts().map_err(BuildError::Client)? };
+        let gateways = gateways(config, &outbound, &ledger, &surroundings.clock)?;
         let service = Service { ledger: ledger.clone(), receivers, gateways, keys, metrics };
         let api = Api {
             reader: ledger.reader().clone(),

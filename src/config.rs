@@ -239,6 +239,8 @@ pub struct Gateway {
     pub acs: Option<Url>,
     /// Whether what begins no operation is passed on, unrecorded.
     pub pass_unrecognised: bool,
+    /// Whether platforms may be on this machine or in a private network.
+    pub allow_private_upstreams: bool,
     /// With what the gateway signs.
     #[serde(default)]
     pub credentials: Credentials,

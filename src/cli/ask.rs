@@ -86,6 +86,26 @@ impl Asked {
         }
     }
 
+    /// Posts a JSON document through the gateway of a running service.
+    pub(super) async fn post(&self, path_and_query: &str, body: &Value, platform: Option<&Secret>) -> Result<Answer, Failure> {
+        let Self::Service { client, base, token } = self else {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "name the private API of the running service: --url or CALLBACK_LEDGER_URL"
+            )));
+        };
+        let url = base.join(path_and_query).map_err(Failure::usage)?;
+        let ours = token.as_ref().and_then(|token| token.expose().strip_prefix("Bearer "));
+        let theirs = platform.map(|token| Secret::new(format!("Bearer {}", token.expose())));
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(ours.map(|token| ("callback-ledger-token", token)));
+        headers.extend(theirs.as_ref().map(|token| ("authorization", token.expose())));
+        let body = serde_json::to_vec(body)?;
+        let timeout = Duration::from_secs(75);
+        let request = Request { method: Method::Post, url: &url, headers: &headers, body, timeout, max_bytes: MAX_ANSWER };
+        let answer = client.request(request).await?;
+        Ok(Answer { status: answer.status, body: answer.body })
+    }
+
     /// Asks for a JSON document.
     pub(super) async fn json(&self, path_and_query: &str, held: Duration) -> Result<Value, Failure> {
         let answer = self.get(path_and_query, held).await?;

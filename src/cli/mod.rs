@@ -5,6 +5,7 @@
 
 mod ask;
 mod calls;
+mod cancel;
 mod completions;
 mod configuration;
 mod db;
@@ -57,6 +58,9 @@ enum Command {
     /// Ask for notifications.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// Cancel at a platform, through the gateway of a running service, and tell what that did.
+    #[command(subcommand)]
+    Cancel(cancel::Cancel),
     /// Ask who was not let in.
     #[command(subcommand)]
     Rejections(rejections::Rejections),
@@ -94,6 +98,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Operations(operations) => operations.run(&config).await,
         Command::Calls(calls) => calls.run(&config).await,
         Command::Notifications(notifications) => notifications.run(&config).await,
+        Command::Cancel(cancel) => cancel.run(&config).await,
         Command::Rejections(rejections) => rejections.run(&config).await,
         Command::Config(configuration) => configuration.run(&config),
         Command::Doctor(doctor) => doctor.run(&config).await,

@@ -1,9 +1,13 @@
 //! Requests that go out, within bounds.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use reqwest::{
     Client,
+    dns::{Addrs, Name, Resolve, Resolving},
     header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
     redirect::Policy,
 };
@@ -14,7 +18,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The HTTP client of the whole process: cheap to clone, its connections are shared.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Client);
+pub struct HttpClient {
+    client: Client,
+    /// Whether it connects to addresses of the internet alone.
+    public_hosts: bool,
+}
 
 /// What a request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +97,8 @@ pub enum FetchError {
     /// The client could not be set up.
     #[error("the http client cannot be set up")]
     Setup(#[source] reqwest::Error),
-    /// Plain text to another machine, or no HTTP at all.
-    #[error("only https is allowed, and http to loopback hosts")]
+    /// Plain text to another machine, no HTTP at all, or an address that this client does not go to.
+    #[error("only https is allowed, http to loopback hosts, and where that is asked for hosts of the internet")]
     NotAllowed,
     /// A header name that is none.
     #[error("a request header's name is not allowed")]
@@ -133,20 +141,46 @@ impl HttpClient {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Result<Self, FetchError> {
+        Self::build(false)
+    }
+
+    /// The same for where bots lead it: it connects to no address of a private network, whatever a name resolves to at that
+    /// moment, and to none of this machine.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn for_public_hosts() -> Result<Self, FetchError> {
+        Self::build(true)
+    }
+
+    fn build(public_hosts: bool) -> Result<Self, FetchError> {
         let builder = || {
-            Client::builder()
+            let builder = Client::builder()
                 .redirect(Policy::none())
                 .no_proxy()
                 .referer(false)
                 .connect_timeout(CONNECT_TIMEOUT)
-                .user_agent(concat!("callback-ledger/", env!("CARGO_PKG_VERSION")))
+                .user_agent(concat!("callback-ledger/", env!("CARGO_PKG_VERSION")));
+            if public_hosts { builder.dns_resolver(PublicHosts) } else { builder }
         };
         let client = builder().build().or_else(|error| {
             // A slim image without root certificates can still talk to loopback: development mode needs no more.
             tracing::warn!(%error, "no root certificates: nothing is trusted over https");
             builder().tls_certs_only([]).build()
         });
-        client.map(Self).map_err(FetchError::Setup)
+        client.map(|client| Self { client, public_hosts }).map_err(FetchError::Setup)
+    }
+
+    /// An address that stands in a URL itself is not resolved, so it is looked at here.
+    fn may_go_to(&self, url: &Url) -> bool {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            _ => None,
+        };
+        let is_plain = url.scheme() != "https" && !is_loopback(url);
+        let is_private = address.is_some_and(|address| !is_public(address));
+        !is_plain && (!self.public_hosts || !is_private)
     }
 
     /// Fetches a document.
@@ -168,7 +202,7 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer within the bounds.
     pub async fn request(&self, request: Request<'_>) -> Result<Answer, FetchError> {
-        if request.url.scheme() != "https" && !is_loopback(request.url) {
+        if !self.may_go_to(request.url) {
             return Err(FetchError::NotAllowed);
         }
         let method = match request.method {
@@ -179,7 +213,7 @@ impl HttpClient {
             Method::Delete => reqwest::Method::DELETE,
         };
         let mut outgoing =
-            self.0.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
+            self.client.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
         if !request.body.is_empty() {
             outgoing = outgoing.body(request.body);
         }
@@ -188,6 +222,44 @@ impl HttpClient {
         let headers = readable(response.headers());
         let body = bounded(response, request.max_bytes).await?;
         Ok(Answer { status, headers, body })
+    }
+}
+
+/// Resolves names to addresses of the internet alone.
+#[derive(Debug)]
+struct PublicHosts;
+
+impl Resolve for PublicHosts {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
+            if public.is_empty() {
+                return Err("the name leads to no address of the internet".into());
+            }
+            let addresses: Addrs = Box::new(public.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// Whether an address is one of the internet: none of this machine, of a private network, or of no use (RFC 6890).
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            let reserved = a == 0 || a >= 240 || (a, b, c) == (192, 0, 0) || (a == 198 && (18..20).contains(&b));
+            !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_multicast() || shared || reserved)
+        }
+        IpAddr::V6(v6) => {
+            let [first, ..] = v6.segments();
+            let local = (first & 0xfe00) == 0xfc00 || (first & 0xffc0) == 0xfe80;
+            // 64:ff9b::/96 and 2002::/16 lead to IPv4 addresses by another way
+            let translated = first == 0x64 || first == 0x2002;
+            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || local || translated)
+        }
     }
 }
 
@@ -269,6 +341,35 @@ mod tests {
         }
         for elsewhere in ["http://10.0.0.1/", "http://localhost.example/", "http://127.0.0.1.example/", "https://127.0.0.1/"] {
             assert!(!is_loopback(&elsewhere.parse().unwrap()), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_internet_is_told_from_all_others() {
+        for public in ["20.1.2.3", "8.8.8.8", "100.128.0.1", "2603:1063::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for other in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+        ] {
+            assert!(!is_public(other.parse().unwrap()), "{other}");
         }
     }
 

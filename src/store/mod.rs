@@ -315,7 +315,11 @@ impl Ledger {
         );
         let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed, closing.clone());
         let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB).unwrap_or(usize::MAX)));
-        Ok((Self { queue, room, rejections, writable, closing, reader }, tokio::spawn(writer.run())))
+        let (started, ready) = oneshot::channel();
+        let writing = tokio::spawn(writer.run(started));
+        // the requests of a process that died are marked before anybody can ask
+        let _started = ready.await;
+        Ok((Self { queue, room, rejections, writable, closing, reader }, writing))
     }
 
     /// Records a delivery: when this returns `Ok`, it is on the disk.

@@ -18,6 +18,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::support::{
     app::{Answered, Settings, TestApp, call_event, graph, send},
+    child::{Served, binary},
     ledger::{BOT, TestLedger, operations_of},
 };
 
@@ -25,7 +26,7 @@ const CALL: &str = "57dab8b1-894c-409a-b240-bd8beae78896";
 
 /// A service whose gateways lead to this platform.
 async fn app_before(platform: &str, source: &'static str, more: &str) -> TestApp {
-    let sections = format!("[gateway]\ngraph = \"{platform}\"\nacs = \"{platform}\"\n{more}");
+    let sections = format!("[gateway]\nallow_private_upstreams = true\ngraph = \"{platform}\"\nacs = \"{platform}\"\n{more}");
     TestApp::start_with(Settings { source, sections, ..Settings::default() }).await
 }
 
@@ -282,8 +283,12 @@ async fn with_tokens_the_gateway_has_its_own_header_and_takes_the_scope_to_write
     let token = |name: &str, scopes: &str| {
         format!("[[private.token]]\nname = \"{name}\"\nsha256 = \"{}\"\nscopes = {scopes}\n", hash(name))
     };
-    let sections =
-        format!("[gateway]\ngraph = \"{}\"\n{}{}", server.uri(), token("bot", "[\"write\"]"), token("ops", "[\"read\"]"));
+    let sections = format!(
+        "[gateway]\nallow_private_upstreams = true\ngraph = \"{}\"\n{}{}",
+        server.uri(),
+        token("bot", "[\"write\"]"),
+        token("ops", "[\"read\"]")
+    );
     let issuer = crate::support::fake_issuer::FakeIssuer::start().await;
     let app = TestApp::start_without_keys(issuer, Settings { sections, ..Settings::default() }).await;
     let post = async |ours: &str| {
@@ -465,7 +470,7 @@ async fn a_signature_over_the_host_is_refused_until_the_gateway_signs_itself() {
         "[gateway.credentials.acs]\naccess_key_file = \"{}\"\n[[private.token]]\nname = \"bot\"\nsha256 = \"{hash}\"\nscopes = [\"write\"]\n",
         key.display()
     );
-    let sections = format!("[gateway]\nacs = \"{}\"\n{more}", server.uri());
+    let sections = format!("[gateway]\nallow_private_upstreams = true\nacs = \"{}\"\n{more}", server.uri());
     let issuer = crate::support::fake_issuer::FakeIssuer::start().await;
     let app = TestApp::start_without_keys(issuer, Settings { source: "acs", sections, ..Settings::default() }).await;
     assert_eq!(post(&app).await.status, StatusCode::ACCEPTED);
@@ -482,4 +487,141 @@ async fn a_signature_over_the_host_is_refused_until_the_gateway_signs_itself() {
     let (_, signature) = header("authorization").split_once("&Signature=").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let signature = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, signature).unwrap();
     aws_lc_rs::hmac::verify(&key, signed.as_bytes(), &signature).unwrap();
+}
+
+/// A service as a process of its own, in front of this platform.
+fn served_before(folder: &std::path::Path, platform: &str) -> Served {
+    Served::start_with(folder, &format!("[gateway]\ngraph = \"{platform}\"\n"))
+}
+
+async fn list(private: &str, path: &str) -> Vec<Value> {
+    let answered = send(reqwest::Client::builder().no_proxy().build().unwrap().get(format!("{private}{path}"))).await;
+    answered.json()["value"].as_array().unwrap().clone()
+}
+
+/// The server dies while requests are on their way: what the platform has seen, the ledger knows.
+#[tokio::test]
+async fn a_request_that_was_sent_is_known_however_the_gateway_died() {
+    let answer = ResponseTemplate::new(200).set_delay(Duration::from_millis(30)).set_body_json(json!({ "status": "running" }));
+    let server = platform(answer).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::new();
+    let mut answered: Vec<String> = Vec::new();
+    for round in 0..6 {
+        let gateway = served_before(folder.path(), &server.uri());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let bots: Vec<_> = (0..8)
+            .map(|bot| {
+                let (client, private) = (client.clone(), gateway.private.clone());
+                tokio::spawn(async move {
+                    let mut answered = Vec::new();
+                    for turn in 0.. {
+                        let context = format!("r{round}-b{bot}-t{turn}");
+                        let request = client.post(format!("{private}/gateway/graph/v1.0/communications/calls/{CALL}/record"));
+                        let body = json!({ "clientContext": context }).to_string();
+                        match request.body(body).send().await {
+                            Ok(response) if response.status() == StatusCode::OK => answered.push(context),
+                            _ => return answered,
+                        }
+                    }
+                    answered
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(random.u64(60..300))).await;
+        gateway.sigkill();
+        for bot in bots {
+            answered.extend(bot.await.unwrap());
+        }
+    }
+    let gateway = served_before(folder.path(), &server.uri());
+    let context = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["clientContext"].as_str().unwrap().to_owned();
+    let seen: Vec<String> = server.received_requests().await.unwrap().iter().map(|request| context(&request.body)).collect();
+    assert!(!answered.is_empty() && seen.len() >= answered.len());
+    let mut known = std::collections::BTreeMap::new();
+    let mut path = "/v1/operations?limit=250".to_owned();
+    loop {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let page = send(client.get(format!("{}{path}", gateway.private))).await.json();
+        for operation in page["value"].as_array().unwrap() {
+            known.insert(operation["context"].as_str().unwrap().to_owned(), operation.clone());
+        }
+        let Some(next) = page["nextLink"].as_str() else { break };
+        path = next.to_owned();
+    }
+    for context in &seen {
+        assert!(known.contains_key(context), "{context} was sent and is not known");
+    }
+    for context in &answered {
+        assert_eq!(known[context]["state"], "running", "{context} was answered");
+    }
+    for (context, operation) in &known {
+        let told = operation["state"] == "running" || operation["flags"] == json!(["unanswered"]);
+        assert!(told, "{context}: {operation:#}");
+    }
+    assert_eq!(list(&gateway.private, "/v1/operations?state=refused").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn the_command_cancels_through_the_gateway_and_tells_what_that_did() {
+    let server = MockServer::start().await;
+    let answer = |request: &wiremock::Request| match request.url.path() {
+        path if path.ends_with("cancelMediaProcessing") => {
+            ResponseTemplate::new(200).set_body_json(json!({ "status": "completed" }))
+        }
+        path if path.ends_with("record") => ResponseTemplate::new(200).set_body_json(json!({ "status": "running", "id": "r1" })),
+        _ => ResponseTemplate::new(404).set_body_json(json!({ "error": { "code": "8522", "message": "gone" } })),
+    };
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let app = app_before(&server.uri(), "graph", "").await;
+    ask(&app, Method::POST, &format!("graph/v1.0/communications/calls/{CALL}/record"), &json!({ "clientContext": "voicemail" }))
+        .await;
+    let (url, folder) = (app.private.clone(), app.folder.path().to_owned());
+    let run = |arguments: Vec<&str>| {
+        let mut command = binary(&folder);
+        command.args(arguments).args(["--url", &url, "--output", "ndjson"]);
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let cancel = run(vec!["cancel", "graph", "--call", CALL, "--wait", "60", "--platform-token", "the-platforms"]);
+    while server.received_requests().await.unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    notify(&app, "recordOperation", "r1", "voicemail", "failed", Some(8508)).await;
+    let told = cancel.await.unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let rows: Vec<Value> = told
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let said: Vec<_> = rows.iter().map(|row| (row["kind"].as_str().unwrap(), row["state"].as_str().unwrap())).collect();
+    assert_eq!(said, [("cancelMediaProcessingOperation", "completed"), ("recordOperation", "canceled")]);
+    assert_eq!(rows[1]["canceledBy"], rows[0]["id"]);
+    assert_eq!(server.received_requests().await.unwrap()[1].headers["authorization"], "Bearer the-platforms");
+
+    let refused = run(vec!["cancel", "acs", "--call", "leg", "--invitation", "i"]).await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("8522 gone"), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(only(&app, "kind=cancelAddParticipant").await["state"], "refused");
+    let nowhere = binary(&folder).args(["cancel", "graph", "--call", "c"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2), "{}", String::from_utf8_lossy(&nowhere.stderr));
+}
+
+#[tokio::test]
+async fn the_gateway_leads_to_no_private_network_unless_that_is_wanted() {
+    let server = platform(ResponseTemplate::new(202)).await;
+    for upstream in [server.uri(), server.uri().replace("127.0.0.1", "localhost"), "https://10.255.255.1".to_owned()] {
+        let app =
+            TestApp::start_with(Settings { sections: format!("[gateway]\ngraph = \"{upstream}\"\n"), ..Settings::default() })
+                .await;
+        let answered = ask(&app, Method::POST, &format!("graph/v1.0/communications/calls/{CALL}/record"), &json!({})).await;
+        assert_eq!(
+            (answered.status, &answered.json()["code"]),
+            (StatusCode::BAD_GATEWAY, &json!("upstream_unreachable")),
+            "{upstream}"
+        );
+        assert_eq!(only(&app, "kind=recordOperation").await["state"], "failed", "{upstream}");
+    }
+    assert!(server.received_requests().await.unwrap().is_empty());
 }

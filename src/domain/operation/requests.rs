@@ -76,7 +76,8 @@ pub fn operations_of_call(
         let request = paired.of_piece.get(&at).and_then(|request| requests.get(*request));
         Some((piece.subject.to_owned(), request, law::operation(&piece.facts, request, lapse)?))
     });
-    let asked = requests.iter().enumerate().filter(|(at, _)| !paired.of_piece.values().any(|paired| paired == at));
+    let taken: BTreeSet<usize> = paired.of_piece.values().copied().collect();
+    let asked = requests.iter().enumerate().filter(|(at, _)| !taken.contains(at));
     let begun = begun(connected, requests);
     let asked = asked.filter_map(|(at, request)| {
         let facts: Vec<&HeldFact> = begun.get(&at).copied().into_iter().collect();
@@ -120,13 +121,27 @@ struct Paired {
 
 fn pair(pieces: &[Piece<'_>], requests: &[HeldRequest]) -> Paired {
     let mut paired = Paired::default();
-    let by_id = edges(pieces, requests, &paired, Piece::is_named_by);
-    paired.take_certain(by_id);
+    let mut by_id: BTreeMap<&PlatformId, Vec<usize>> = BTreeMap::new();
+    let mut by_context: BTreeMap<Option<PlatformId>, Vec<usize>> = BTreeMap::new();
+    for (at, request) in requests.iter().enumerate() {
+        for id in request.answer.iter().flat_map(|answer| &answer.facts.operation_ids) {
+            by_id.entry(id).or_default().push(at);
+        }
+        by_context.entry(context(request.facts.context.as_deref())).or_default().push(at);
+    }
+    let named =
+        |piece: &Piece<'_>| -> Vec<usize> { piece.ids.iter().filter_map(|id| by_id.get(id)).flatten().copied().collect() };
+    let certain = edges(pieces, requests, &paired, named, Piece::is_named_by);
+    paired.take_certain(&certain);
     paired.doubtful.clear(); // what an id leaves open, kind and tag may tell
-    let like = edges(pieces, requests, &paired, |piece, request| {
+    let tagged = |piece: &Piece<'_>| -> Vec<usize> {
+        piece.contexts.iter().filter_map(|context| by_context.get(context)).flatten().copied().collect()
+    };
+    let fits = |piece: &Piece<'_>, request: &HeldRequest| {
         request.answered() != Some(State::Refused) && piece.can_follow(request) && piece.is_like(request)
-    });
-    paired.take_certain(like);
+    };
+    let like = edges(pieces, requests, &paired, tagged, fits);
+    paired.take_certain(&like);
     paired
 }
 
@@ -135,29 +150,28 @@ fn edges<'a>(
     pieces: &[Piece<'a>],
     requests: &[HeldRequest],
     paired: &Paired,
+    near: impl Fn(&Piece<'a>) -> Vec<usize>,
     fits: impl Fn(&Piece<'a>, &HeldRequest) -> bool,
 ) -> BTreeSet<(usize, usize)> {
-    let mut edges = BTreeSet::new();
-    for (at, piece) in pieces.iter().enumerate().filter(|(at, _)| !paired.of_piece.contains_key(at)) {
-        let free = requests.iter().enumerate().filter(|(request, _)| !paired.of_piece.values().any(|taken| taken == request));
-        edges.extend(free.filter(|(_, request)| fits(piece, request)).map(|(request, _)| (at, request)));
-    }
-    edges
+    let taken: BTreeSet<usize> = paired.of_piece.values().copied().collect();
+    let free = pieces.iter().enumerate().filter(|(at, _)| !paired.of_piece.contains_key(at));
+    free.flat_map(|(at, piece)| {
+        let found = near(piece).into_iter().filter(|request| !taken.contains(request));
+        let found = found.filter(|request| requests.get(*request).is_some_and(|request| fits(piece, request)));
+        found.map(|request| (at, request)).collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 impl Paired {
     /// Pairs each group that can be paired in one way only. Such a group has, at every step, a member with one possible partner;
     /// if all of it can be paired so, there was no other way.
-    fn take_certain(&mut self, edges: BTreeSet<(usize, usize)>) {
+    fn take_certain(&mut self, edges: &BTreeSet<(usize, usize)>) {
         for group in groups(edges) {
-            let mut left = group.clone();
-            let mut pairs = Vec::new();
-            while let Some(pair) = forced(&left) {
-                left.retain(|(piece, request)| *piece != pair.0 && *request != pair.1);
-                pairs.push(pair);
-            }
             let members = |side: fn(&(usize, usize)) -> usize| group.iter().map(side).collect::<BTreeSet<_>>().len();
-            if pairs.len() == members(|edge| edge.0) && pairs.len() == members(|edge| edge.1) {
+            let (pieces, requests) = (members(|edge| edge.0), members(|edge| edge.1));
+            let pairs = if pieces == requests { forced(&group) } else { Vec::new() };
+            if !pairs.is_empty() && pairs.len() == pieces {
                 self.of_piece.extend(pairs);
             } else {
                 self.doubtful.extend(group);
@@ -166,27 +180,56 @@ impl Paired {
     }
 }
 
-/// An edge one of whose ends has no other.
-fn forced(edges: &BTreeSet<(usize, usize)>) -> Option<(usize, usize)> {
-    edges.iter().copied().find(|(piece, request)| {
-        edges.iter().filter(|edge| edge.0 == *piece).count() == 1 || edges.iter().filter(|edge| edge.1 == *request).count() == 1
-    })
+/// The two sides of an edge as one kind of node.
+type Node = (bool, usize);
+
+fn neighbours(edges: &BTreeSet<(usize, usize)>) -> BTreeMap<Node, BTreeSet<Node>> {
+    let mut neighbours: BTreeMap<Node, BTreeSet<Node>> = BTreeMap::new();
+    for (piece, request) in edges {
+        neighbours.entry((false, *piece)).or_default().insert((true, *request));
+        neighbours.entry((true, *request)).or_default().insert((false, *piece));
+    }
+    neighbours
+}
+
+/// The pairs that nothing else is possible for, one after the other.
+fn forced(group: &BTreeSet<(usize, usize)>) -> Vec<(usize, usize)> {
+    let mut left = neighbours(group);
+    let mut ready: Vec<Node> = left.iter().filter(|(_, others)| others.len() == 1).map(|(node, _)| *node).collect();
+    let mut pairs = Vec::new();
+    while let Some(node) = ready.pop() {
+        let Some(other) = left.get(&node).and_then(|others| others.first().copied()) else { continue };
+        pairs.push(if node.0 { (other.1, node.1) } else { (node.1, other.1) });
+        for gone in [node, other] {
+            for neighbour in left.remove(&gone).unwrap_or_default() {
+                let Some(others) = left.get_mut(&neighbour) else { continue };
+                others.remove(&gone);
+                if others.len() == 1 {
+                    ready.push(neighbour);
+                }
+            }
+        }
+    }
+    pairs
 }
 
 /// The edges in groups that share no end.
-fn groups(mut edges: BTreeSet<(usize, usize)>) -> Vec<BTreeSet<(usize, usize)>> {
+fn groups(edges: &BTreeSet<(usize, usize)>) -> Vec<BTreeSet<(usize, usize)>> {
+    let neighbours = neighbours(edges);
+    let mut seen: BTreeSet<Node> = BTreeSet::new();
     let mut groups = Vec::new();
-    while let Some(first) = edges.pop_first() {
-        let mut group = BTreeSet::from([first]);
-        loop {
-            let touches = |edge: &(usize, usize)| group.iter().any(|known| known.0 == edge.0 || known.1 == edge.1);
-            let more: Vec<_> = edges.iter().copied().filter(touches).collect();
-            if more.is_empty() {
-                break;
+    for start in neighbours.keys().filter(|(is_request, _)| !is_request) {
+        if seen.contains(start) {
+            continue;
+        }
+        let (mut group, mut left) = (BTreeSet::new(), vec![*start]);
+        while let Some(node) = left.pop() {
+            if !seen.insert(node) {
+                continue;
             }
-            for edge in more {
-                edges.remove(&edge);
-                group.insert(edge);
+            for other in neighbours.get(&node).into_iter().flatten() {
+                group.insert(if node.0 { (other.1, node.1) } else { (node.1, other.1) });
+                left.push(*other);
             }
         }
         groups.push(group);

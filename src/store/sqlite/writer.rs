@@ -158,8 +158,11 @@ impl Writer {
     }
 
     /// Runs until the ledger is closed, or every sender is gone, and the queue is empty.
-    pub(in crate::store) async fn run(mut self) {
+    ///
+    /// Says when it has `started`: when what the last process left open has been marked.
+    pub(in crate::store) async fn run(mut self, started: oneshot::Sender<()>) {
         self.give_up_answers().await;
+        let _opened = started.send(());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rejections = Arc::clone(&self.rejections);

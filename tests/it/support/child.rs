@@ -35,9 +35,13 @@ pub fn issuer_key(folder: &Path) -> PathBuf {
 
 /// The configuration of [`Served`], also for commands that read its ledger directly.
 pub fn configuration(folder: &Path) -> PathBuf {
+    configuration_with(folder, "")
+}
+
+fn configuration_with(folder: &Path, sections: &str) -> PathBuf {
     let file = folder.join("test.toml");
     let toml = format!(
-        "[public]\nbind = \"127.0.0.1:0\"\n[private]\nbind = \"127.0.0.1:0\"\n[ledger]\nurl = \"sqlite://{}\"\n[dev]\nissuer_key = \"{}\"\n",
+        "[public]\nbind = \"127.0.0.1:0\"\n[private]\nbind = \"127.0.0.1:0\"\n[ledger]\nurl = \"sqlite://{}\"\n[dev]\nissuer_key = \"{}\"\n{sections}",
         folder.join("test.db").display(),
         issuer_key(folder).display()
     );
@@ -48,7 +52,12 @@ pub fn configuration(folder: &Path) -> PathBuf {
 impl Served {
     /// Starts, and returns once it listens.
     pub fn start(folder: &Path) -> Self {
-        let file = configuration(folder);
+        Self::start_with(folder, "")
+    }
+
+    /// Starts with these further sections.
+    pub fn start_with(folder: &Path, sections: &str) -> Self {
+        let file = configuration_with(folder, sections);
         let mut child = binary(folder)
             .args(["serve", "--dev", "--config"])
             .arg(file)
