@@ -20,14 +20,14 @@ use url::Url;
 
 use crate::{
     auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
-    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
+    config::{Config, GraphCredentials, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
     domain::{
         clock::Clock,
         ids::PlatformId,
         operation::Deadlines,
         trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
-    gateway::{AcsSigner, Gateway},
+    gateway::{AcsSigner, Gateway, GraphTokens, Signer},
     http::{
         api::{self, Api, Guard, PrivateToken, Service},
         metrics::Metrics,
@@ -82,9 +82,9 @@ pub enum BuildError {
     /// The outbound HTTP client could not be set up.
     #[error("the outbound HTTP client cannot be set up")]
     Client(#[source] crate::net::FetchError),
-    /// The access key cannot be used.
-    #[error("the access key in {} cannot be used: {why}", file.display())]
-    AccessKey {
+    /// A credential of the gateway cannot be used.
+    #[error("the credential in {} cannot be used: {why}", file.display())]
+    Credentials {
         /// Where it is.
         file: PathBuf,
         /// Why not.
@@ -230,13 +230,18 @@ impl App {
 
 /// The ways to the platforms that are configured.
 fn gateways(config: &Config, client: &HttpClient, ledger: &Ledger, clock: &Clock) -> Result<Vec<Gateway>, BuildError> {
-    let signer = config.gateway.credentials.acs.as_ref().map(|acs| signer(&acs.access_key_file)).transpose()?;
+    let credentials = &config.gateway.credentials;
+    let access_key = credentials.acs.as_ref().map(|acs| access_key(&acs.access_key_file)).transpose()?;
+    let tokens = match (&credentials.graph, &config.gateway.graph) {
+        (Some(graph), Some(upstream)) => Some(graph_tokens(graph, upstream, client)?),
+        _ => None,
+    };
     let upstreams = [("graph", &config.gateway.graph), ("acs", &config.gateway.acs)];
     let gateway = |(name, upstream): (&str, &Option<Url>)| {
         Some(Gateway {
             source: source(name)?,
             upstream: upstream.clone()?,
-            signer: signer.clone().filter(|_| name == "acs"),
+            signer: if name == "graph" { tokens.clone().map(Signer::Tokens) } else { access_key.clone().map(Signer::AccessKey) },
             pass_unrecognised: config.gateway.pass_unrecognised,
             client: client.clone(),
             ledger: ledger.clone(),
@@ -246,10 +251,24 @@ fn gateways(config: &Config, client: &HttpClient, ledger: &Ledger, clock: &Clock
     Ok(upstreams.into_iter().filter_map(gateway).collect())
 }
 
-fn signer(file: &Path) -> Result<AcsSigner, BuildError> {
-    let unusable = |why: &dyn std::fmt::Display| BuildError::AccessKey { file: file.to_owned(), why: why.to_string() };
-    let key = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
-    AcsSigner::new(&key).map_err(|error| unusable(&error))
+fn access_key(file: &Path) -> Result<AcsSigner, BuildError> {
+    AcsSigner::new(read_secret(file)?.expose())
+        .map_err(|error| BuildError::Credentials { file: file.to_owned(), why: error.to_string() })
+}
+
+fn graph_tokens(graph: &GraphCredentials, upstream: &Url, client: &HttpClient) -> Result<GraphTokens, BuildError> {
+    let unusable = |why: String| BuildError::Credentials { file: graph.client_secret_file.clone(), why };
+    let global = || Url::parse("https://login.microsoftonline.com").map_err(|error| unusable(error.to_string()));
+    let authority = graph.authority.clone().map_or_else(global, Ok)?;
+    let secret = read_secret(&graph.client_secret_file)?;
+    Ok(GraphTokens::new(authority, graph.tenant.clone(), graph.client_id.clone(), secret, upstream, client.clone()))
+}
+
+fn read_secret(file: &Path) -> Result<Secret, BuildError> {
+    let unusable = |why: String| BuildError::Credentials { file: file.to_owned(), why };
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
+    let secret = text.trim();
+    if secret.is_empty() { Err(unusable("it is empty".to_owned())) } else { Ok(Secret::new(secret.to_owned())) }
 }
 
 fn build_receiver(

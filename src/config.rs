@@ -250,9 +250,27 @@ pub struct Gateway {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
+    /// Of the bot's application, for Graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<GraphCredentials>,
     /// Of the Communication Services resource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acs: Option<AcsCredentials>,
+}
+
+/// `[gateway.credentials.graph]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphCredentials {
+    /// The tenant of calls of which none is known.
+    pub tenant: String,
+    /// The application.
+    pub client_id: String,
+    /// A file with its secret.
+    pub client_secret_file: PathBuf,
+    /// Where tokens are issued; the global cloud's unless told.
+    #[serde(with = "values::upstream", default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Url>,
 }
 
 /// `[gateway.credentials.acs]`.

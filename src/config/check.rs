@@ -122,13 +122,23 @@ impl Config {
 
     /// Whoever may use a gateway that signs acts in our name.
     fn check_gateway(&self) -> Result<(), Fault> {
-        match &self.gateway.credentials.acs {
-            Some(_) if self.private.tokens.is_empty() => fault(
-                "gateway.credentials.acs",
+        let credentials = &self.gateway.credentials;
+        let signs = [("graph", credentials.graph.is_some()), ("acs", credentials.acs.is_some())];
+        if let Some((platform, _)) = signs.iter().find(|(_, signs)| *signs && self.private.tokens.is_empty()) {
+            return fault(
+                format!("gateway.credentials.{platform}"),
                 "needs at least one [[private.token]] with the scope `write`: without, anybody on this machine could act in our name",
-            ),
+            );
+        }
+        match &credentials.acs {
             Some(_) if self.gateway.acs.is_none() => fault("gateway.credentials.acs", "is of no use without `gateway.acs`"),
-            _ => Ok(()),
+            _ => match &credentials.graph {
+                Some(graph) if graph.tenant.trim().is_empty() => fault("gateway.credentials.graph.tenant", "must not be empty"),
+                Some(graph) if graph.client_id.trim().is_empty() => {
+                    fault("gateway.credentials.graph.client_id", "must not be empty")
+                }
+                _ => Ok(()),
+            },
         }
     }
 

@@ -16,17 +16,21 @@ use jiff::Timestamp;
 use url::Url;
 use uuid::Uuid;
 
-use super::signing::{AcsSigner, imf_fixdate};
+use super::{
+    graph_token::GraphTokens,
+    signing::{AcsSigner, imf_fixdate},
+};
 
 use crate::{
     domain::{
         clock::Clock,
+        ids::PlatformId,
         operation::State,
         request::{AnswerFacts, RequestFacts, Via},
         result::ResultInfo,
         trust::Asking,
     },
-    net::{self, FetchError, HttpClient, Method},
+    net::{self, FetchError, HttpClient, Method, Secret},
     source::{Answered, NotificationSource, Outgoing},
     store::{Ledger, NewRequest, RecordError, Requested},
 };
@@ -51,13 +55,30 @@ pub struct Gateway {
     /// Whether what begins no operation is passed on, unrecorded.
     pub pass_unrecognised: bool,
     /// Signs what begins an operation, where we hold the key; else the bot's own `Authorization` goes through.
-    pub signer: Option<AcsSigner>,
+    pub signer: Option<Signer>,
     /// How it is reached.
     pub client: HttpClient,
     /// Where requests are written down.
     pub ledger: Ledger,
     /// Where "now" comes from.
     pub clock: Clock,
+}
+
+/// With what the gateway signs.
+#[derive(Clone, Debug)]
+pub enum Signer {
+    /// An access key of a Communication Services resource.
+    AccessKey(AcsSigner),
+    /// Tokens of an application, for Graph.
+    Tokens(GraphTokens),
+}
+
+/// A signature that is made for each try, or a token that serves for all.
+#[derive(Clone, Debug)]
+enum Signing {
+    Bot,
+    AccessKey(AcsSigner),
+    Token(Secret),
 }
 
 /// A bot's request.
@@ -89,6 +110,8 @@ pub enum NotForwarded {
     Method,
     /// A signature of the bot that covers the host, so that the platform would not believe it behind a gateway.
     SignatureOfHost,
+    /// No token could be had to sign it with, so it was not sent.
+    NoToken,
     /// It could not be written down, so it was not sent.
     NotRecorded(RecordError),
     /// The platform could not be reached, or its answer was lost.
@@ -118,6 +141,7 @@ impl Gateway {
             // never signed: whoever may write requests is not to borrow our credentials for anything else
             return send(&self.client, method, &url, &request, &[]).await.map_err(|error| not_forwarded(&error));
         };
+        let signing = self.signing(understood.call.as_ref()).await?;
         let name = understood.name;
         let facts = RequestFacts {
             name: name.to_owned(),
@@ -139,10 +163,9 @@ impl Gateway {
         }
         let requested = self.ledger.request(by, new).await.map_err(NotForwarded::NotRecorded)?;
         let gateway = self.clone();
-        let sent =
-            tokio::spawn(
-                async move { gateway.send_recorded(name, requested, method, url, request, understood.repeatable).await },
-            );
+        let sent = tokio::spawn(async move {
+            gateway.send_recorded(name, requested, (method, url, request), signing, understood.repeatable).await
+        });
         sent.await.unwrap_or(Err(NotForwarded::Unreachable))
     }
 
@@ -151,13 +174,15 @@ impl Gateway {
         &self,
         name: &str,
         requested: Requested,
-        method: Method,
-        url: Url,
-        request: BotRequest,
+        (method, url, request): (Method, Url, BotRequest),
+        signing: Signing,
         repeatable: bool,
     ) -> Result<PlatformAnswer, NotForwarded> {
-        let outcome =
-            if repeatable { self.send_again(method, &url, &request).await } else { self.send(method, &url, &request).await };
+        let outcome = if repeatable {
+            self.send_again(method, &url, &request, &signing).await
+        } else {
+            self.send(method, &url, &request, &signing).await
+        };
         let (facts, call) = match &outcome {
             Ok(answer) => {
                 let location = answer.headers.iter().find(|(name, _)| name == "location").map(|(_, value)| value.as_str());
@@ -177,19 +202,52 @@ impl Gateway {
         })
     }
 
+    /// What signs a request about this call.
+    async fn signing(&self, call: Option<&PlatformId>) -> Result<Signing, NotForwarded> {
+        let tokens = match &self.signer {
+            None => return Ok(Signing::Bot),
+            Some(Signer::AccessKey(key)) => return Ok(Signing::AccessKey(key.clone())),
+            Some(Signer::Tokens(tokens)) => tokens,
+        };
+        let now = self.clock.now();
+        let tenant = match call {
+            Some(call) => {
+                self.ledger.reader().call(call, now).await.unwrap_or_default().into_iter().find_map(|row| row.tenant_id)
+            }
+            None => None,
+        };
+        tokens.authorization(tenant.as_deref(), now).await.map(Signing::Token).map_err(|error| {
+            tracing::error!(error = %error, "the gateway has no token for Graph");
+            NotForwarded::NoToken
+        })
+    }
+
     /// Sends a request, signed anew where we hold the key.
-    async fn send(&self, method: Method, url: &Url, request: &BotRequest) -> Result<PlatformAnswer, FetchError> {
-        let signature = match &self.signer {
-            Some(signer) => signer.sign(&request.method, url, &request.body, self.clock.now()),
-            None => Vec::new(),
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        request: &BotRequest,
+        signing: &Signing,
+    ) -> Result<PlatformAnswer, FetchError> {
+        let signature = match signing {
+            Signing::Bot => Vec::new(),
+            Signing::AccessKey(key) => key.sign(&request.method, url, &request.body, self.clock.now()),
+            Signing::Token(token) => vec![("authorization", token.expose().to_owned())],
         };
         send(&self.client, method, url, request, &signature).await
     }
 
     /// Sends a request that the platform recognises until it is answered, a few times at the most.
-    async fn send_again(&self, method: Method, url: &Url, request: &BotRequest) -> Result<PlatformAnswer, FetchError> {
+    async fn send_again(
+        &self,
+        method: Method,
+        url: &Url,
+        request: &BotRequest,
+        signing: &Signing,
+    ) -> Result<PlatformAnswer, FetchError> {
         for pause in PAUSES {
-            let outcome = self.send(method, url, request).await;
+            let outcome = self.send(method, url, request, signing).await;
             let wait = match &outcome {
                 Ok(answer) if answer.status >= 500 => retry_after(answer).unwrap_or(*pause),
                 Err(FetchError::NotConnected(_) | FetchError::Unreachable(_)) => *pause,
@@ -200,7 +258,7 @@ impl Gateway {
             }
             tokio::time::sleep(wait).await;
         }
-        self.send(method, url, request).await
+        self.send(method, url, request, signing).await
     }
 
     /// The address at the platform.

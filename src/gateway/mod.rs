@@ -4,6 +4,7 @@
 //! Called by `http`.
 
 mod forward;
+mod graph_token;
 mod signing;
 
 use std::time::Duration;
@@ -12,7 +13,8 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 
 pub use self::{
-    forward::{BotRequest, Gateway, MAX_REQUEST, NotForwarded, PlatformAnswer},
+    forward::{BotRequest, Gateway, MAX_REQUEST, NotForwarded, PlatformAnswer, Signer},
+    graph_token::{GraphTokens, NoToken},
     signing::{AcsSigner, BadKey},
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! The signature of Communication Services: HMAC-SHA256 over the request, with an access key of the resource ("Sign an HTTP
 //! request with HMAC" of the Azure documentation).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,9 +13,9 @@ use url::Url;
 #[error("the access key is not base64")]
 pub struct BadKey;
 
-/// Signs requests to one resource.
+/// Signs requests to one resource. Cheap to clone.
 #[derive(Clone)]
-pub struct AcsSigner(hmac::Key);
+pub struct AcsSigner(Arc<hmac::Key>);
 
 impl AcsSigner {
     /// Signs with this access key, as the portal shows it.
@@ -27,7 +27,7 @@ impl AcsSigner {
         if key.is_empty() {
             return Err(BadKey);
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        Ok(Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key))))
     }
 
     /// The headers of a signed request; they replace those of the same names.

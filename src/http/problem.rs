@@ -87,6 +87,8 @@ pub enum Problem {
     InvalidPath,
     /// The platform cannot be reached, or its answer was lost.
     UpstreamUnreachable,
+    /// No token can be had to sign a request with.
+    TokenUnavailable,
     /// The platform took too long.
     UpstreamTimeout,
     /// A key that was used for something else.
@@ -118,6 +120,7 @@ impl Problem {
             Self::SignatureOfHost => (StatusCode::BAD_REQUEST, "signature_of_host", "The signature cannot pass a gateway"),
             Self::InvalidPath => (StatusCode::BAD_REQUEST, "invalid_path", "The path is not passed on"),
             Self::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The platform did not answer"),
+            Self::TokenUnavailable => (StatusCode::BAD_GATEWAY, "token_unavailable", "No token to sign with can be had"),
             Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The platform took too long"),
             Self::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The key was used for something else")
@@ -168,6 +171,7 @@ impl Problem {
             }
             Self::InvalidPath => "without `..`, `//`, backslashes and encoded slashes".to_owned(),
             Self::UpstreamUnreachable => "it cannot be reached, or its answer was lost: the ledger says which".to_owned(),
+            Self::TokenUnavailable => "nothing was sent; the log says why".to_owned(),
             Self::UpstreamTimeout => "whether it has acted is not known: a notification will tell".to_owned(),
             Self::IdempotencyMismatch => "another request was registered under this Idempotency-Key".to_owned(),
             Self::ScopeRequired(scope) => format!("this takes a token with the scope `{scope}`"),

@@ -625,3 +625,71 @@ async fn the_gateway_leads_to_no_private_network_unless_that_is_wanted() {
     }
     assert!(server.received_requests().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn the_gateway_signs_with_a_token_of_the_calls_own_tenant_and_asks_for_it_once() {
+    let server = platform(ResponseTemplate::new(202)).await;
+    let authority = MockServer::start().await;
+    let token = |request: &wiremock::Request| {
+        let tenant = request.url.path_segments().unwrap().next().unwrap().to_owned();
+        ResponseTemplate::new(200)
+            .set_delay(Duration::from_millis(50))
+            .set_body_json(json!({ "access_token": format!("of-{tenant}"), "expires_in": 3600 }))
+    };
+    Mock::given(any()).respond_with(token).mount(&authority).await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "planted+secret&\n").unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"bot");
+    let hash = digest.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let sections = format!(
+        "[gateway]\nallow_private_upstreams = true\ngraph = \"{}\"\n[gateway.credentials.graph]\ntenant = \"home\"\nclient_id = \"app\"\nclient_secret_file = \"{}\"\nauthority = \"{}\"\n[[private.token]]\nname = \"bot\"\nsha256 = \"{hash}\"\nscopes = [\"read\", \"write\"]\n",
+        server.uri(),
+        secret.display(),
+        authority.uri()
+    );
+    let issuer = crate::support::fake_issuer::FakeIssuer::start().await;
+    let app = TestApp::start_without_keys(issuer, Settings { sections, ..Settings::default() }).await;
+    for _ in 0..400 {
+        let told = json!({ "@odata.type": "#microsoft.graph.call", "state": "established" });
+        if app.post(graph("updated", &format!("calls/{CALL}"), &told).to_string()).await.status == StatusCode::ACCEPTED {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let post = async |call: &str| {
+        let request = app.client.post(format!("{}/gateway/graph/v1.0/communications/calls/{call}/record", app.private));
+        send(request.header("authorization", "Bearer the-bots").header("Callback-Ledger-Token", "bot").body("{}")).await.status
+    };
+    let all = futures_util::future::join_all([post(CALL), post(CALL), post(CALL), post("unknown-call")]).await;
+    assert_eq!(all, [StatusCode::ACCEPTED; 4]);
+    let tenant = crate::support::fake_issuer::TENANT;
+    let mut signed: Vec<String> = server
+        .received_requests()
+        .await
+        .unwrap()
+        .iter()
+        .map(|request| request.headers["authorization"].to_str().unwrap().to_owned())
+        .collect();
+    signed.sort();
+    let own = format!("Bearer of-{tenant}");
+    assert_eq!(signed, [own.clone(), own.clone(), own, "Bearer of-home".to_owned()]);
+    let asked = authority.received_requests().await.unwrap();
+    assert_eq!(asked.len(), 2, "one for each tenant");
+    let form: std::collections::BTreeMap<String, String> = url::form_urlencoded::parse(&asked[0].body).into_owned().collect();
+    assert_eq!(form["client_secret"], "planted+secret&");
+    assert_eq!((form["grant_type"].as_str(), form["client_id"].as_str()), ("client_credentials", "app"));
+    assert_eq!(form["scope"], format!("{}/.default", server.uri()));
+
+    authority.reset().await;
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(401).set_body_json(json!({ "error": "invalid_client" })))
+        .mount(&authority)
+        .await;
+    let mut app = app;
+    app.restart().await;
+    let request = app.client.post(format!("{}/gateway/graph/v1.0/communications/calls/{CALL}/record", app.private));
+    let refused = send(request.header("Callback-Ledger-Token", "bot").body("{}")).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (StatusCode::BAD_GATEWAY, &json!("token_unavailable")));
+    assert_eq!(server.received_requests().await.unwrap().len(), 4);
+}

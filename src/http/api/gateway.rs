@@ -104,6 +104,7 @@ fn problem(reason: NotForwarded) -> Problem {
         NotForwarded::Unrecognised => {
             Problem::NotFound("the gateway passes on what acts on calls; see gateway.pass_unrecognised".to_owned())
         }
+        NotForwarded::NoToken => Problem::TokenUnavailable,
         NotForwarded::SignatureOfHost => Problem::SignatureOfHost,
         NotForwarded::Method => Problem::MethodNotAllowed("GET, POST, PUT, PATCH, DELETE"),
         NotForwarded::NotRecorded(error) => not_recorded(error),
