@@ -13,7 +13,7 @@ use std::{
 };
 
 use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
 use url::Url;
@@ -27,7 +27,7 @@ use crate::{
         operation::Deadlines,
         trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
-    gateway::{AcsSigner, Gateway, GraphTokens, Signer},
+    gateway::{AcsSigner, Gateway, GraphTokens, InFlight, Signer},
     http::{
         api::{self, Api, Guard, PrivateToken, Service},
         metrics::Metrics,
@@ -42,6 +42,8 @@ use crate::{
 
 /// How long open requests have to end, once a shutdown has begun (seconds).
 const DRAIN_SECONDS: u64 = 7;
+/// How long requests have to be answered that the gateway has passed on.
+const FORWARDS_DRAIN: Duration = Duration::from_secs(8);
 /// Threads of the private listener; the public one has one per core.
 const PRIVATE_WORKERS: usize = 1;
 
@@ -151,8 +153,9 @@ impl App {
         };
         let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();
         let outbound = if private_too { client } else { HttpClient::for_public_hosts().map_err(BuildError::Client)? };
-        let gateways = gateways(config, &outbound, &ledger, &surroundings.clock)?;
-        let service = Service { ledger: ledger.clone(), receivers, gateways, keys, metrics };
+        let in_flight = InFlight::on(Handle::current());
+        let gateways = gateways(config, &outbound, (&ledger, &in_flight), &surroundings.clock)?;
+        let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, keys, metrics };
         let api = Api {
             reader: ledger.reader().clone(),
             service: Some(service.clone()),
@@ -212,6 +215,7 @@ impl App {
             ended = &mut serving => Some(ended),
         };
         tracing::info!("shutting down");
+        let give_up = Instant::now() + FORWARDS_DRAIN;
         stopping.cancel();
         futures_util::future::join_all(handles.iter().map(|handle| handle.stop(true))).await;
         let outcome = match outcome {
@@ -220,6 +224,7 @@ impl App {
         };
         // It ends with `stopping`; if it panicked, it has said so.
         let _ended = keeper.await;
+        service.in_flight.end(give_up - Instant::now()).await;
         service.ledger.close().await;
         if writer.await.is_err() {
             tracing::error!("the ledger's writer did not end in good order");
@@ -229,7 +234,12 @@ impl App {
 }
 
 /// The ways to the platforms that are configured.
-fn gateways(config: &Config, client: &HttpClient, ledger: &Ledger, clock: &Clock) -> Result<Vec<Gateway>, BuildError> {
+fn gateways(
+    config: &Config,
+    client: &HttpClient,
+    (ledger, in_flight): (&Ledger, &InFlight),
+    clock: &Clock,
+) -> Result<Vec<Gateway>, BuildError> {
     let credentials = &config.gateway.credentials;
     let access_key = credentials.acs.as_ref().map(|acs| access_key(&acs.access_key_file)).transpose()?;
     let tokens = match (&credentials.graph, &config.gateway.graph) {
@@ -245,6 +255,7 @@ fn gateways(config: &Config, client: &HttpClient, ledger: &Ledger, clock: &Clock
             pass_unrecognised: config.gateway.pass_unrecognised,
             client: client.clone(),
             ledger: ledger.clone(),
+            in_flight: in_flight.clone(),
             clock: clock.clone(),
         })
     };

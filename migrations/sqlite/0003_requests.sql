@@ -7,12 +7,15 @@ CREATE TABLE request (
     requested_at INTEGER NOT NULL,
     -- What makes a second copy of it recognisable, where its sender gave it a key.
     idempotency  BLOB,
+    -- Whether this service owes it an answer: it has sent it, or is about to.
+    open         INTEGER NOT NULL,
     -- JSON of domain::request::RequestFacts.
     facts        TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX request_by_call ON request (call_id);
 CREATE UNIQUE INDEX request_once ON request (idempotency) WHERE idempotency IS NOT NULL;
+CREATE INDEX request_open ON request (id) WHERE open;
 
 CREATE TABLE answer (
     request_id  INTEGER PRIMARY KEY REFERENCES request (id),

@@ -142,7 +142,6 @@ impl Cancel {
 /// The cancel and what it touched, once nothing that it could touch is open, or once the time is over.
 async fn touched(asked: &Asked, id: &str, asking: &Asking, end: Instant) -> Result<Vec<Value>, Failure> {
     loop {
-        let cancel = asked.json(&format!("/v1/operations/{}", segment(id)), Duration::ZERO).await?;
         let mut query = Query::new("/v1/operations");
         query.add("source", Some(asking.source.to_owned())).add("callId", Some(asking.call.clone()));
         query.add("open", Some("true".to_owned())).add("limit", Some("250".to_owned()));
@@ -156,6 +155,8 @@ async fn touched(asked: &Asked, id: &str, asking: &Asking, end: Instant) -> Resu
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         }
+        // what has ended by now it can tell
+        let cancel = asked.json(&format!("/v1/operations/{}", segment(id)), Duration::ZERO).await?;
         let mut told = Vec::new();
         for member in ["cancels", "escaped"] {
             for other in cancel.get(member).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {

@@ -59,6 +59,9 @@ pub enum Cancels {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerFacts {
+    /// Whether it never left: no notification can be its doing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_sent: bool,
     /// The HTTP status; `None` if the answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -103,6 +106,16 @@ impl HeldRequest {
     #[must_use]
     pub fn answered(&self) -> Option<State> {
         self.answer.as_ref()?.facts.state
+    }
+
+    /// Whether an operation that notifications tell can be its doing for all that was answered. A failure of the platform's own
+    /// (5xx) leaves open what it has done.
+    pub(super) fn may_have_begun(&self, after_a_failure_too: bool) -> bool {
+        let Some(AnswerFacts { never_sent, status, state, .. }) = self.answer.as_ref().map(|answer| &answer.facts) else {
+            return true;
+        };
+        let failed = status.is_some_and(|status| status >= 500);
+        !never_sent && (*state != Some(State::Refused) || (failed && after_a_failure_too))
     }
 
     /// The operation that the answer names first.

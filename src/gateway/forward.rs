@@ -10,14 +10,17 @@
 //!
 //! From 2 on it goes its way whether or not the bot still listens.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
 use super::{
     graph_token::GraphTokens,
+    in_flight::InFlight,
+    path::is_odd,
     signing::{AcsSigner, imf_fixdate},
 };
 
@@ -38,9 +41,11 @@ use crate::{
 /// The most bytes of a request's body, and of an answer's.
 pub const MAX_REQUEST: usize = 1024 * 1024;
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
-/// How long a platform may take, to the last byte of its answer.
+/// How long a platform may take, all tries and the last byte of its answer included.
 const TOTAL_TIME: Duration = Duration::from_mins(1);
 
+/// How long to wait before an answer is written down again that the ledger could not take.
+const WRITE_AGAIN: Duration = Duration::from_millis(500);
 /// How long to wait before a request is sent again, and how long a platform may make us wait.
 const PAUSES: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(800)];
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,6 +65,8 @@ pub struct Gateway {
     pub client: HttpClient,
     /// Where requests are written down.
     pub ledger: Ledger,
+    /// Where they run until they are answered.
+    pub in_flight: InFlight,
     /// Where "now" comes from.
     pub clock: Clock,
 }
@@ -127,7 +134,11 @@ impl Gateway {
     ///
     /// # Errors
     /// [`NotForwarded`].
-    pub async fn forward(&self, by: &impl Asking, mut request: BotRequest) -> Result<PlatformAnswer, NotForwarded> {
+    pub async fn forward(
+        &self,
+        by: impl Asking + Send + Sync + 'static,
+        mut request: BotRequest,
+    ) -> Result<PlatformAnswer, NotForwarded> {
         let method = Method::parse(&request.method).ok_or(NotForwarded::Method)?;
         let url = self.target(&request)?;
         let asked = Outgoing { method: &request.method, path: &request.path, body: &request.body };
@@ -139,7 +150,8 @@ impl Gateway {
                 return Err(NotForwarded::Unrecognised);
             }
             // never signed: whoever may write requests is not to borrow our credentials for anything else
-            return send(&self.client, method, &url, &request, &[]).await.map_err(|error| not_forwarded(&error));
+            let sent = send(&self.client, method, &url, &request, &[], TOTAL_TIME).await;
+            return sent.map_err(|error| not_forwarded(&error));
         };
         let signing = self.signing(understood.call.as_ref()).await?;
         let name = understood.name;
@@ -161,9 +173,9 @@ impl Gateway {
         if understood.repeatable {
             make_repeatable(&mut request.headers, self.clock.now());
         }
-        let requested = self.ledger.request(by, new).await.map_err(NotForwarded::NotRecorded)?;
         let gateway = self.clone();
-        let sent = tokio::spawn(async move {
+        let sent = self.in_flight.run(async move {
+            let requested = gateway.ledger.request(&by, new).await.map_err(NotForwarded::NotRecorded)?;
             gateway.send_recorded(name, requested, (method, url, request), signing, understood.repeatable).await
         });
         sent.await.unwrap_or(Err(NotForwarded::Unreachable))
@@ -178,28 +190,43 @@ impl Gateway {
         signing: Signing,
         repeatable: bool,
     ) -> Result<PlatformAnswer, NotForwarded> {
-        let outcome = if repeatable {
-            self.send_again(method, &url, &request, &signing).await
-        } else {
-            self.send(method, &url, &request, &signing).await
-        };
+        let tries = if repeatable { PAUSES } else { &[] };
+        let (sending, given_up) =
+            (pin!(self.send_until(method, &url, &request, &signing, tries)), pin!(self.in_flight.given_up()));
+        let outcome = tokio::select! { outcome = sending => outcome, () = given_up => Err(FetchError::TimedOut) };
         let (facts, call) = match &outcome {
             Ok(answer) => {
                 let location = answer.headers.iter().find(|(name, _)| name == "location").map(|(_, value)| value.as_str());
                 let read = self.source.answered(name, &Answered { status: answer.status, location, body: &answer.body });
                 (read.facts, read.call)
             }
-            Err(FetchError::NotConnected(_) | FetchError::NotAllowed) => (never_sent(), None),
+            Err(error) if is_before_sending(error) => (never_sent(), None),
             Err(_lost) => (AnswerFacts::default(), None),
         };
-        if let Err(error) = self.ledger.answer(requested.request, self.clock.now(), facts, call).await {
-            // the platform has answered, and the bot is to hear it: the next start marks the request unanswered
-            tracing::error!(request.id = %requested.request, %error, "the answer to a request could not be written down");
-        }
+        self.write_down(requested, facts, call).await;
         outcome.map_err(|error| {
             tracing::warn!(request.id = %requested.request, source.name = self.source.name(), %error, "a request got no answer");
             not_forwarded(&error)
         })
+    }
+
+    /// Writes an answer down: if the ledger cannot take it now, once it can; the bot is to hear it all the same.
+    async fn write_down(&self, requested: Requested, facts: AnswerFacts, call: Option<PlatformId>) {
+        let (id, at) = (requested.request, self.clock.now());
+        let Err(error) = self.ledger.answer(id, at, facts.clone(), call.clone()).await else { return };
+        tracing::error!(request.id = %id, %error, "the answer to a request could not be written down");
+        let gateway = self.clone();
+        drop(self.in_flight.run(async move {
+            let mut outcome = Err(error);
+            while let Err(RecordError::Busy | RecordError::Unavailable) = outcome {
+                tokio::select! {
+                    () = tokio::time::sleep(WRITE_AGAIN) => {}
+                    // the next start marks the request unanswered
+                    () = gateway.in_flight.given_up() => return,
+                }
+                outcome = gateway.ledger.answer(id, at, facts.clone(), call.clone()).await;
+            }
+        }));
     }
 
     /// What signs a request about this call.
@@ -229,36 +256,45 @@ impl Gateway {
         url: &Url,
         request: &BotRequest,
         signing: &Signing,
+        timeout: Duration,
     ) -> Result<PlatformAnswer, FetchError> {
         let signature = match signing {
             Signing::Bot => Vec::new(),
             Signing::AccessKey(key) => key.sign(&request.method, url, &request.body, self.clock.now()),
             Signing::Token(token) => vec![("authorization", token.expose().to_owned())],
         };
-        send(&self.client, method, url, request, &signature).await
+        send(&self.client, method, url, request, &signature, timeout).await
     }
 
-    /// Sends a request that the platform recognises until it is answered, a few times at the most.
-    async fn send_again(
+    /// Sends a request until it is answered, once more after each of the pauses at the most.
+    async fn send_until(
         &self,
         method: Method,
         url: &Url,
         request: &BotRequest,
         signing: &Signing,
+        pauses: &[Duration],
     ) -> Result<PlatformAnswer, FetchError> {
-        for pause in PAUSES {
-            let outcome = self.send(method, url, request, signing).await;
+        let until = Instant::now() + TOTAL_TIME;
+        let mut was_sent = false;
+        for pause in pauses {
+            let outcome = self.send(method, url, request, signing, until - Instant::now()).await;
+            was_sent |= !outcome.as_ref().is_err_and(is_before_sending);
             let wait = match &outcome {
                 Ok(answer) if answer.status >= 500 => retry_after(answer).unwrap_or(*pause),
                 Err(FetchError::NotConnected(_) | FetchError::Unreachable(_)) => *pause,
                 _ => return outcome,
             };
-            if wait > LONGEST_PAUSE {
+            if wait > LONGEST_PAUSE || Instant::now() + wait >= until {
                 return outcome;
             }
             tokio::time::sleep(wait).await;
         }
-        self.send(method, url, request, signing).await
+        match self.send(method, url, request, signing, until - Instant::now()).await {
+            // an earlier try has gone out, and nobody knows what became of it
+            Err(FetchError::NotConnected(error)) if was_sent => Err(FetchError::Unreachable(error)),
+            outcome => outcome,
+        }
     }
 
     /// The address at the platform.
@@ -274,9 +310,16 @@ impl Gateway {
     }
 }
 
+/// Whether nothing has left this machine.
+const fn is_before_sending(error: &FetchError) -> bool {
+    use FetchError::{HeaderName, HeaderValue, NotAllowed, NotConnected, Setup};
+    matches!(error, Setup(_) | NotAllowed | HeaderName(_) | HeaderValue(_) | NotConnected(_))
+}
+
 /// What never left this machine has failed, whatever the platform would have said.
 fn never_sent() -> AnswerFacts {
     AnswerFacts {
+        never_sent: true,
         state: Some(State::Failed),
         status: Some(502),
         result: ResultInfo { code: Some(502), reason: Some("upstreamUnreachable".to_owned()), ..ResultInfo::default() },
@@ -287,13 +330,6 @@ fn never_sent() -> AnswerFacts {
 /// The HMAC signature of Communication Services is over the host, among others.
 fn covers_host(authorization: &str) -> bool {
     authorization.trim_start().get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("HMAC-SHA256"))
-}
-
-/// A path that the platform could read in another way than we do.
-fn is_odd(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let dots = path.split('/').any(|part| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."));
-    !path.starts_with('/') || dots || ["//", "\\", "%2f", "%5c", "%00"].iter().any(|odd| lower.contains(odd))
 }
 
 /// Gives a request the two headers by which the platform recognises a second copy ("OASIS Repeatable Requests 1.0"), unless the
@@ -319,12 +355,13 @@ async fn send(
     url: &Url,
     request: &BotRequest,
     signature: &[(&'static str, String)],
+    timeout: Duration,
 ) -> Result<PlatformAnswer, FetchError> {
     let is_kept = |name: &str| !signature.iter().any(|(ours, _)| *ours == name);
     let theirs = request.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.as_str(), value.as_str()));
     let headers: Vec<(&str, &str)> = theirs.chain(signature.iter().map(|(name, value)| (*name, value.as_str()))).collect();
     let body = request.body.clone();
-    client.request(net::Request { method, url, headers: &headers, body, timeout: TOTAL_TIME, max_bytes: MAX_ANSWER }).await
+    client.request(net::Request { method, url, headers: &headers, body, timeout, max_bytes: MAX_ANSWER }).await
 }
 
 fn not_forwarded(error: &FetchError) -> NotForwarded {
@@ -332,20 +369,5 @@ fn not_forwarded(error: &FetchError) -> NotForwarded {
         FetchError::TimedOut => NotForwarded::TooSlow,
         FetchError::TooLarge { .. } => NotForwarded::TooLarge,
         _ => NotForwarded::Unreachable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_that_could_be_read_in_two_ways_is_odd() {
-        for odd in ["", "x", "/a/../b", "/a/%2E%2e/b", "//a", "/a//b", "/a%2fb", "/a%5Cb", "/a\\b", "/.", "/a/%2e"] {
-            assert!(is_odd(odd), "{odd}");
-        }
-        for plain in ["/", "/v1.0/communications/calls", "/calling/callConnections/c:play", "/a..b/%20/…"] {
-            assert!(!is_odd(plain), "{plain}");
-        }
     }
 }

@@ -5,6 +5,8 @@
 
 mod forward;
 mod graph_token;
+mod in_flight;
+mod path;
 mod signing;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use jiff::Timestamp;
 pub use self::{
     forward::{BotRequest, Gateway, MAX_REQUEST, NotForwarded, PlatformAnswer, Signer},
     graph_token::{GraphTokens, NoToken},
+    in_flight::InFlight,
     signing::{AcsSigner, BadKey},
 };
 use crate::{

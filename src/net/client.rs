@@ -8,7 +8,7 @@ use std::{
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
     redirect::Policy,
 };
 use url::{Host, Url};
@@ -216,6 +216,9 @@ impl HttpClient {
             self.client.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
         if !request.body.is_empty() {
             outgoing = outgoing.body(request.body);
+        } else if matches!(request.method, Method::Post | Method::Put | Method::Patch) {
+            // some servers want to be told that nothing comes (411)
+            outgoing = outgoing.header(CONTENT_LENGTH, 0);
         }
         let response = outgoing.send().await.map_err(failed)?;
         let status = response.status().as_u16();

@@ -8,6 +8,7 @@
 //! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
 
 mod rejections;
+mod requests;
 pub mod rows;
 pub mod seal;
 mod sqlite;
@@ -19,26 +20,27 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::sqlite::read::LedgerReader;
 use self::{
     rejections::RejectionRing,
     rows::{ChangedOperation, Difference, Finding},
     seal::{MasterKey, MasterKeyError, SealError},
     sqlite::writer::{Job, Work, Writer},
 };
+pub use self::{
+    requests::{NewRequest, Requested},
+    sqlite::read::LedgerReader,
+};
 use crate::domain::{
     clock::Clock,
     delivery::Delivery,
-    ids::{DeliveryId, NotificationId, OperationId, PlatformId, RequestId},
+    ids::{DeliveryId, NotificationId},
     notification::Disposition,
     operation::{Deadlines, State},
     rejection::Rejection,
-    request::{AnswerFacts, RequestFacts},
-    trust::{Admitted, Asking},
+    trust::Admitted,
 };
 use crate::net::Secret;
 
@@ -85,32 +87,6 @@ pub struct Committed {
     pub kinds: Vec<Option<String>>,
     /// The final states that operations reached.
     pub finals: Vec<State>,
-}
-
-/// A request on its way into the ledger.
-#[derive(Clone, Debug)]
-pub struct NewRequest {
-    /// The source whose platform is asked.
-    pub source: &'static str,
-    /// The call that it is about; `None` if it begins one.
-    pub call: Option<PlatformId>,
-    /// When it came.
-    pub requested_at: Timestamp,
-    /// What makes a second copy of it recognisable, if its sender gave it a key.
-    pub idempotency: Option<[u8; 16]>,
-    /// What it says.
-    pub facts: RequestFacts,
-}
-
-/// A request that is on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Requested {
-    /// Its id.
-    pub request: RequestId,
-    /// The operation that it begins.
-    pub operation: OperationId,
-    /// Whether it was new.
-    pub is_new: bool,
 }
 
 /// What became of a delivery.
@@ -338,38 +314,6 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         place.send(Work::Delivery(Job::new(admitted, delivery, room, reply)));
         answer.await.map_err(|_gone| RecordError::Closed)?
-    }
-
-    /// Records a request: when this returns `Ok`, it is on the disk.
-    ///
-    /// # Errors
-    /// [`RecordError`]; then nothing of it was kept.
-    pub async fn request(&self, _by: &impl Asking, request: NewRequest) -> Result<Requested, RecordError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Work::Request { request, reply }).await?;
-        answer.await.map_err(|_gone| RecordError::Closed)?
-    }
-
-    /// Records what came back for a request, and which call it has begun, if it has; the first answer counts.
-    ///
-    /// # Errors
-    /// [`RecordError`]; then nothing of it was kept.
-    pub async fn answer(
-        &self,
-        request: RequestId,
-        at: Timestamp,
-        facts: AnswerFacts,
-        call: Option<PlatformId>,
-    ) -> Result<(), RecordError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Work::Answer { request, at, facts, call, reply }).await?;
-        answer.await.map_err(|_gone| RecordError::Closed)?
-    }
-
-    async fn enqueue(&self, work: Work) -> Result<(), RecordError> {
-        let place = tokio::time::timeout(ROOM_WAIT, self.queue.reserve()).await.map_err(|_elapsed| RecordError::Busy)?;
-        place.map_err(|_closed| RecordError::Closed)?.send(work);
-        Ok(())
     }
 
     /// Notes a rejection: at once in memory, soon in the ledger. It may be lost in a crash.

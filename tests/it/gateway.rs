@@ -1,5 +1,7 @@
 //! The recording gateway, with a platform behind it that answers as it is told.
 
+mod trouble;
+
 use std::{sync::Arc, time::Duration};
 
 use callback_ledger::{

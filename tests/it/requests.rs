@@ -118,6 +118,25 @@ async fn what_could_belong_to_several_is_marked_and_not_guessed() {
     assert_eq!(app.list("/v1/operations").await.len(), 4);
 }
 
+/// A bot that gives every recording the same tag.
+#[tokio::test]
+async fn a_tag_that_is_used_again_once_its_operation_has_begun_leaves_that_alone() {
+    let app = TestApp::start().await;
+    let first = registered(&app, &ask("record", "same")).await;
+    app.post(operation("recordOperation", "o1", "same", "completed", None)).await;
+    let second = registered(&app, &ask("record", "same")).await;
+    let is = async |asked: &Value, state: &str| {
+        let told = show(&app, &asked["id"]).await;
+        assert_eq!((&told["state"], &told["flags"]), (&json!(state), &json!([])));
+    };
+    is(&first, "completed").await;
+    is(&second, "requested").await;
+    app.post(operation("recordOperation", "o2", "same", "failed", Some(8508))).await;
+    is(&first, "completed").await;
+    is(&second, "canceled").await;
+    assert_eq!(app.list("/v1/operations").await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_deadline_is_kept_and_settled_by_the_word_that_still_comes() {
     let app = TestApp::start().await;

@@ -27,6 +27,11 @@ impl Told<'_> {
         flags.dedup();
     }
 
+    /// Whether somebody said so; that the call has ended without a word says nothing.
+    fn has_failed(&self) -> bool {
+        matches!(self.operation.state, State::Refused | State::Failed) && !self.operation.flags.contains(&Flag::Inferred)
+    }
+
     /// Where the ledger got word of its end.
     fn ended(&self) -> Option<Seq> {
         let step = self.operation.history.last().filter(|step| step.to.is_final())?;
@@ -59,7 +64,7 @@ struct MediaCancel {
 fn link_media(all: &mut [Told<'_>]) {
     let cancels: Vec<MediaCancel> = all
         .iter()
-        .filter(|told| !matches!(told.operation.state, State::Refused | State::Failed))
+        .filter(|told| !told.has_failed())
         .filter_map(|told| {
             let Some(Cancels::Media { kinds, all }) = &told.request?.facts.cancels else { return None };
             Some(MediaCancel { id: told.operation.id, sent: told.request?.id.0, kinds: kinds.clone(), all: *all })
@@ -89,12 +94,31 @@ fn link_media(all: &mut [Told<'_>]) {
             links.extend(escaped.map(|cancel| (cancel.id, told.operation.id, false)));
         }
     }
+    for cancel in cancels.iter().filter(|cancel| !cancel.all) {
+        mark_more_than_one(all, cancel.id, &mut links);
+    }
     for (cancel, of, is_canceled) in links {
         let Some(told) = all.iter_mut().find(|told| told.operation.id == cancel) else { continue };
         let links = &mut told.operation.links;
         let list = if is_canceled { &mut links.cancels } else { &mut links.escaped };
         list.push(of);
         list.sort_unstable();
+    }
+}
+
+/// A cancel of the one under way has not canceled two: of several it is not known which it was.
+fn mark_more_than_one(all: &mut [Told<'_>], cancel: OperationId, links: &mut Vec<(OperationId, OperationId, bool)>) {
+    let is_its_doing = |link: &(OperationId, OperationId, bool)| link.0 == cancel && link.2;
+    if links.iter().filter(|link| is_its_doing(link)).count() < 2 {
+        return;
+    }
+    links.retain(|link| !is_its_doing(link));
+    for told in all.iter_mut().filter(|told| told.operation.links.canceled_by == Some(cancel)) {
+        told.operation.links.canceled_by = None;
+        told.operation.links.candidates.push(cancel);
+        told.operation.links.candidates.sort_unstable();
+        told.operation.links.candidates.dedup();
+        told.mark(Flag::Ambiguous);
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! First by the id that the answer names: one answer can name two, and neither need be its own (the answer to a
 //! `cancelMediaProcessing` can bear the id of the recording that it cancels), so the kinds must agree, or the operation's be
-//! untold. Then by kind and tag, an untyped operation by its tag alone. Where requests and operations can be paired in one way
-//! only, they are; where not, all of them are marked and name each other, and nothing is guessed.
+//! untold. Then by kind and tag, an untyped operation by its tag alone; last, likewise, with requests at which the platform itself
+//! failed. Where requests and operations can be paired in one way only, they are; so they are where each operation can be that of
+//! one request made before it, and what is left are requests that still wait. Else all of them are marked and name each other,
+//! and nothing is guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Flag, HeldFact, Lapse, Operation, State, UNTYPED, law, links};
+use super::{Flag, HeldFact, Lapse, Operation, UNTYPED, law, links};
 use crate::domain::{
     ids::{OperationId, PlatformId},
     request::{HeldRequest, Via},
@@ -36,7 +38,11 @@ impl<'a> Piece<'a> {
 
     /// Whether this request can have been before any of it.
     fn can_follow(&self, request: &HeldRequest) -> bool {
-        request.facts.via == Via::Registered || self.facts.first().is_some_and(|first| request.id.0 < first.id.0)
+        request.facts.via == Via::Registered || self.is_behind(request)
+    }
+
+    fn is_behind(&self, request: &HeldRequest) -> bool {
+        self.facts.first().is_some_and(|first| request.id.0 < first.id.0)
     }
 
     fn is_named_by(&self, request: &HeldRequest) -> bool {
@@ -102,7 +108,7 @@ fn begun<'a>(connected: &'a [HeldFact], requests: &[HeldRequest]) -> BTreeMap<us
             let asked = context(request.facts.context.as_deref());
             let in_order = request.facts.via == Via::Registered || request.id.0 < held.id.0;
             let alike = told.is_none() || asked == told;
-            BEGINNINGS.contains(&request.facts.kind.as_str()) && request.answered() != Some(State::Refused) && in_order && alike
+            BEGINNINGS.contains(&request.facts.kind.as_str()) && request.may_have_begun(true) && in_order && alike
         };
         let mut fitting = requests.iter().enumerate().filter(|(_, request)| fits(request)).map(|(at, _)| at);
         if let (Some(only), None) = (fitting.next(), fitting.next()) {
@@ -132,16 +138,18 @@ fn pair(pieces: &[Piece<'_>], requests: &[HeldRequest]) -> Paired {
     let named =
         |piece: &Piece<'_>| -> Vec<usize> { piece.ids.iter().filter_map(|id| by_id.get(id)).flatten().copied().collect() };
     let certain = edges(pieces, requests, &paired, named, Piece::is_named_by);
-    paired.take_certain(&certain);
+    paired.take_certain(&certain, pieces, requests);
     paired.doubtful.clear(); // what an id leaves open, kind and tag may tell
     let tagged = |piece: &Piece<'_>| -> Vec<usize> {
         piece.contexts.iter().filter_map(|context| by_context.get(context)).flatten().copied().collect()
     };
-    let fits = |piece: &Piece<'_>, request: &HeldRequest| {
-        request.answered() != Some(State::Refused) && piece.can_follow(request) && piece.is_like(request)
-    };
-    let like = edges(pieces, requests, &paired, tagged, fits);
-    paired.take_certain(&like);
+    for after_a_failure_too in [false, true] {
+        let fits = |piece: &Piece<'_>, request: &HeldRequest| {
+            request.may_have_begun(after_a_failure_too) && piece.can_follow(request) && piece.is_like(request)
+        };
+        let like = edges(pieces, requests, &paired, tagged, fits);
+        paired.take_certain(&like, pieces, requests);
+    }
     paired
 }
 
@@ -153,8 +161,9 @@ fn edges<'a>(
     near: impl Fn(&Piece<'a>) -> Vec<usize>,
     fits: impl Fn(&Piece<'a>, &HeldRequest) -> bool,
 ) -> BTreeSet<(usize, usize)> {
-    let taken: BTreeSet<usize> = paired.of_piece.values().copied().collect();
-    let free = pieces.iter().enumerate().filter(|(at, _)| !paired.of_piece.contains_key(at));
+    let doubted: BTreeSet<usize> = paired.doubtful.iter().map(|edge| edge.0).collect();
+    let taken: BTreeSet<usize> = paired.of_piece.values().copied().chain(paired.doubtful.iter().map(|edge| edge.1)).collect();
+    let free = pieces.iter().enumerate().filter(|(at, _)| !paired.of_piece.contains_key(at) && !doubted.contains(at));
     free.flat_map(|(at, piece)| {
         let found = near(piece).into_iter().filter(|request| !taken.contains(request));
         let found = found.filter(|request| requests.get(*request).is_some_and(|request| fits(piece, request)));
@@ -164,17 +173,23 @@ fn edges<'a>(
 }
 
 impl Paired {
-    /// Pairs each group that can be paired in one way only. Such a group has, at every step, a member with one possible partner;
-    /// if all of it can be paired so, there was no other way.
-    fn take_certain(&mut self, edges: &BTreeSet<(usize, usize)>) {
+    /// Pairs each group that can be paired in one way only. Such a group has, at every step, an operation with one possible
+    /// request; if all of it can be paired so, there was no other way. Requests may be left over if they came behind.
+    fn take_certain(&mut self, edges: &BTreeSet<(usize, usize)>, pieces: &[Piece<'_>], requests: &[HeldRequest]) {
+        let in_order = |(piece, request): &&(usize, usize)| {
+            pieces.get(*piece).zip(requests.get(*request)).is_some_and(|(piece, request)| piece.is_behind(request))
+        };
         for group in groups(edges) {
             let members = |side: fn(&(usize, usize)) -> usize| group.iter().map(side).collect::<BTreeSet<_>>().len();
-            let (pieces, requests) = (members(|edge| edge.0), members(|edge| edge.1));
-            let pairs = if pieces == requests { forced(&group) } else { Vec::new() };
-            if !pairs.is_empty() && pairs.len() == pieces {
-                self.of_piece.extend(pairs);
-            } else {
-                self.doubtful.extend(group);
+            let (operations, asked) = (members(|edge| edge.0), members(|edge| edge.1));
+            let only_way = || Some(forced(&group)).filter(|pairs| operations == asked && pairs.len() == operations);
+            let each_behind_its_own = || {
+                let in_order = group.iter().filter(in_order).copied().collect();
+                Some(forced(&in_order)).filter(|pairs| pairs.len() == operations)
+            };
+            match only_way().or_else(each_behind_its_own) {
+                Some(pairs) => self.of_piece.extend(pairs),
+                None => self.doubtful.extend(group),
             }
         }
     }
@@ -192,19 +207,20 @@ fn neighbours(edges: &BTreeSet<(usize, usize)>) -> BTreeMap<Node, BTreeSet<Node>
     neighbours
 }
 
-/// The pairs that nothing else is possible for, one after the other.
+/// The operations that one request alone is possible for, one after the other.
 fn forced(group: &BTreeSet<(usize, usize)>) -> Vec<(usize, usize)> {
     let mut left = neighbours(group);
-    let mut ready: Vec<Node> = left.iter().filter(|(_, others)| others.len() == 1).map(|(node, _)| *node).collect();
+    let is_forced = |node: &Node, others: &BTreeSet<Node>| !node.0 && others.len() == 1;
+    let mut ready: Vec<Node> = left.iter().filter(|(node, others)| is_forced(node, others)).map(|(node, _)| *node).collect();
     let mut pairs = Vec::new();
     while let Some(node) = ready.pop() {
         let Some(other) = left.get(&node).and_then(|others| others.first().copied()) else { continue };
-        pairs.push(if node.0 { (other.1, node.1) } else { (node.1, other.1) });
+        pairs.push((node.1, other.1));
         for gone in [node, other] {
             for neighbour in left.remove(&gone).unwrap_or_default() {
                 let Some(others) = left.get_mut(&neighbour) else { continue };
                 others.remove(&gone);
-                if others.len() == 1 {
+                if is_forced(&neighbour, others) {
                     ready.push(neighbour);
                 }
             }

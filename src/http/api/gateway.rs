@@ -35,7 +35,6 @@ const KEPT_BACK: &[&str] = &[
     "expect",
     "accept-encoding",
     "cookie",
-    "set-cookie",
     "forwarded",
     TOKEN_HEADER,
 ];
@@ -67,7 +66,7 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
         headers: passed(request.headers()),
         body,
     };
-    let answer = gateway.forward(&writer, asked).await.map_err(problem)?;
+    let answer = gateway.forward(writer, asked).await.map_err(problem)?;
     let status = StatusCode::from_u16(answer.status).map_err(|_odd| Problem::UpstreamUnreachable)?;
     let mut response = HttpResponse::build(status);
     for (name, value) in answer.headers.iter().filter(|(name, _)| !KEPT_BACK.contains(&name.as_str())) {

@@ -27,7 +27,7 @@ use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,
     domain::clock::Clock,
-    gateway::Gateway,
+    gateway::{Gateway, InFlight},
     receive::Receiver,
     store::{Ledger, LedgerReader},
 };
@@ -54,6 +54,8 @@ pub struct Service {
     pub receivers: Vec<Arc<Receiver>>,
     /// The ways to the platforms.
     pub gateways: Vec<Gateway>,
+    /// What is on its way there.
+    pub in_flight: InFlight,
     /// The keys that they believe.
     pub keys: KeyStore,
     /// What is counted.

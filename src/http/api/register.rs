@@ -74,15 +74,10 @@ async fn registered(api: &Api, request: &HttpRequest, payload: Payload) -> Resul
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
     let new = read(request, payload).await?;
     let asked = asked(&new, request)?;
-    let (kind, call, context) = (asked.kind.clone(), asked.call.clone(), asked.context.clone());
-    let source = asked.source;
     let now = api.clock.now();
     let requested = write_down(&service.ledger, &writer, asked, now).await.map_err(not_recorded)?;
     let row = api.reader.operation(requested.operation, api.clock.now()).await?.ok_or(Problem::Internal)?;
-    let same_kind = row.kind == kind || source.asks_for(&kind).is_some_and(|known| known.kind == row.kind);
-    let same_call = call.is_none() || call == row.call_id;
-    let is_same = same_kind && same_call && row.context == context;
-    if !(requested.is_new || is_same) {
+    if !requested.is_same {
         return Err(Problem::IdempotencyMismatch);
     }
     Ok((requested.is_new, OperationView::from(row)))
@@ -124,7 +119,10 @@ fn asked(new: &NewOperation, request: &HttpRequest) -> Result<Registration, Prob
     if new.deadline_seconds.is_some_and(|seconds| !(1..=MAX_DEADLINE).contains(&seconds)) {
         return Err(invalid("deadlineSeconds: 1 to 2678400"));
     }
-    let call = new.call_id.as_deref().map(|call| PlatformId::parse(call).ok_or_else(|| invalid("callId: must not be blank")));
+    let call = new.call_id.as_deref().map(|call| {
+        // no platform's ids hold a slash: they are parts of paths
+        PlatformId::parse(call).filter(|_| !call.contains('/')).ok_or_else(|| invalid("callId: not blank, without a slash"))
+    });
     let mut keys = request.headers().get_all("idempotency-key");
     let idempotency_key = match (keys.next().map(|key| key.to_str().ok().filter(|key| !key.is_empty())), keys.next()) {
         (None, _) => None,

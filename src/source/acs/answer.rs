@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    domain::{ids::PlatformId, operation::State, request::AnswerFacts, result::ResultInfo},
+    domain::{ids::PlatformId, operation::State, request::AnswerFacts},
     source::{Answer, Answered, json::Fields, refusal::refused},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn read(request: &str, answer: &Answered<'_>) -> Answer {
             state: Some(state),
             operation_ids: id("recordingId").into_iter().collect(),
             invitation_id: id("invitationId"),
-            result: ResultInfo::default(),
+            ..AnswerFacts::default()
         },
         call: if begins_call { id("callConnectionId") } else { None },
     }

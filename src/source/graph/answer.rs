@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{operation, resource::Resource};
+use super::{operation, request::CANCEL, resource::Resource};
 use crate::{
     domain::{ids::PlatformId, operation::State, request::AnswerFacts, result::ResultInfo},
     source::{Answer, Answered, json::Fields, refusal::refused},
@@ -32,6 +32,8 @@ pub(super) fn read(request: &str, answer: &Answered<'_>) -> Answer {
     let state = match fields.text("status").filter(|_| !is_call) {
         Some(_) => operation::fact(fields, "updated", None, None).state,
         None if WITHOUT_OPERATION.contains(&request) => State::Completed,
+        // v1.0 ends it so; beta says 202 and calls back
+        None if request == CANCEL && answer.status == 200 => State::Completed,
         None => State::Accepted,
     };
     let located_call = || Some(Resource::parse(answer.location?)?.call);
@@ -40,8 +42,8 @@ pub(super) fn read(request: &str, answer: &Answered<'_>) -> Answer {
             status: Some(answer.status),
             state: Some(state),
             operation_ids,
-            invitation_id: None,
             result: if state.is_final() { operation::result(fields) } else { ResultInfo::default() },
+            ..AnswerFacts::default()
         },
         call: if is_call { fields.text("id").and_then(PlatformId::parse).or_else(located_call) } else { None },
     }

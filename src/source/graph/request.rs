@@ -34,7 +34,7 @@ const REQUESTS: &[(&str, &str)] = &[
 
 /// Cancels what plays and records, "any operation that is in-process as well as operations that are queued", but not
 /// `subscribeToTone` (`call-cancelmediaprocessing`).
-const CANCEL: &str = "cancelMediaProcessing";
+pub(super) const CANCEL: &str = "cancelMediaProcessing";
 
 /// What a request of this name, or one that begins an operation of this kind, asks for.
 pub(super) fn asked(request: &str) -> Option<Asked> {

@@ -18,7 +18,7 @@ use crate::{
         call::CallStory,
         ids::{OperationId, PlatformId, RequestId, Seq},
         operation::Lapse,
-        request::AnswerFacts,
+        request::{AnswerFacts, HeldRequest, RequestFacts, Via},
     },
     store::{MasterKey, NewRequest, Requested, StoreError},
 };
@@ -34,7 +34,7 @@ pub(super) async fn record_request(
     new: &NewRequest,
 ) -> Result<(Batched, Requested), StoreError> {
     if let Some(key) = &new.idempotency
-        && let Some(known) = known(connection, key).await?
+        && let Some(known) = known(connection, key, new).await?
     {
         return Ok((Batched::default(), known));
     }
@@ -42,11 +42,12 @@ pub(super) async fn record_request(
     let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
     let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
     let call = call(connection, master, positions, new.source, &call_id, new.requested_at).await?;
-    sqlx::query("INSERT INTO request (id, call_id, requested_at, idempotency, facts) VALUES (?1, ?2, ?3, ?4, ?5)")
+    sqlx::query("INSERT INTO request (id, call_id, requested_at, idempotency, open, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
         .bind(id.0.0)
         .bind(call)
         .bind(new.requested_at.as_millisecond())
         .bind(new.idempotency.map(|key| key.to_vec()))
+        .bind(new.facts.via == Via::Gateway)
         .bind(json(&new.facts)?)
         .execute(&mut *connection)
         .await?;
@@ -57,7 +58,7 @@ pub(super) async fn record_request(
     let changes = vec![Change::request(id.0.0, call)];
     let batched = save(connection, positions, call, &call_id, &before, &after, changes).await?;
     let operation = operation_of(connection, call, &after, id).await?;
-    Ok((batched, Requested { request: id, operation, is_new: true }))
+    Ok((batched, Requested { request: id, operation, is_new: true, is_same: true }))
 }
 
 /// Records what came back for a request; the first answer counts.
@@ -88,7 +89,8 @@ pub(super) async fn record_answer(
     if inserted == 0 {
         return Ok(Batched::default());
     }
-    let mut batched = Batched::default();
+    sqlx::query("UPDATE request SET open = 0 WHERE id = ?1").bind(request.0.0).execute(&mut *connection).await?;
+    let (mut batched, mut has_moved) = (Batched::default(), false);
     let (mut call, mut call_id) = (call, PlatformId::parse(&call_id).ok_or_else(|| wrong(call))?);
     if let Some(named) = named.filter(|_| call_id.as_str().starts_with(PLACE)) {
         // the answer says which call the request has begun: there it belongs
@@ -103,13 +105,14 @@ pub(super) async fn record_answer(
         sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1").bind(call).execute(&mut *connection).await?;
         batched = save(connection, positions, place, &call_id, &before, &CallFacts::default(), Vec::new()).await?;
         call_id = named.clone();
+        has_moved = true;
     }
     let after = of_call(connection, call).await?;
     let mut before = after.clone();
-    if call_id.as_str().starts_with(PLACE) || batched.changed.is_empty() {
-        before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
-    } else {
+    if has_moved {
         before.requests.retain(|held| held.id != request);
+    } else {
+        before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
     }
     let more = save(connection, positions, call, &call_id, &before, &after, Vec::new()).await?;
     batched.changed.extend(more.changed);
@@ -119,14 +122,7 @@ pub(super) async fn record_answer(
 
 /// The gateway's requests that nobody will bring an answer to any more: whoever waited for it is gone.
 pub(super) async fn unanswered(connection: &mut SqliteConnection) -> Result<Vec<RequestId>, StoreError> {
-    let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT id
-         FROM request
-         WHERE facts ->> 'via' = 'gateway' AND NOT EXISTS (SELECT 1 FROM answer WHERE request_id = request.id)
-         ORDER BY id",
-    )
-    .fetch_all(connection)
-    .await?;
+    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM request WHERE open ORDER BY id").fetch_all(connection).await?;
     Ok(ids.into_iter().map(|id| RequestId(Seq(id))).collect())
 }
 
@@ -134,15 +130,31 @@ fn wrong(id: i64) -> StoreError {
     StoreError::Inconsistent { table: "call", column: "call_id", id }
 }
 
-async fn known(connection: &mut SqliteConnection, key: &[u8; 16]) -> Result<Option<Requested>, StoreError> {
-    let row: Option<(i64, i64)> = sqlx::query_as("SELECT id, call_id FROM request WHERE idempotency = ?1")
-        .bind(key.to_vec())
-        .fetch_optional(&mut *connection)
-        .await?;
-    let Some((id, call)) = row else { return Ok(None) };
+async fn known(connection: &mut SqliteConnection, key: &[u8; 16], new: &NewRequest) -> Result<Option<Requested>, StoreError> {
+    let row: Option<(i64, i64, String, String)> = sqlx::query_as(
+        "SELECT request.id, call.id, call.call_id, source
+         FROM request
+         JOIN call ON call.id = request.call_id
+         WHERE idempotency = ?1",
+    )
+    .bind(key.to_vec())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((id, call, call_id, source)) = row else { return Ok(None) };
     let id = RequestId(Seq(id));
     let facts = of_call(connection, call).await?;
-    Ok(Some(Requested { request: id, operation: operation_of(connection, call, &facts, id).await?, is_new: false }))
+    let operation = operation_of(connection, call, &facts, id).await?;
+    let of_call = Some(call_id).filter(|call_id| !call_id.starts_with(PLACE)).as_deref().and_then(PlatformId::parse);
+    let held = facts.requests.iter().find(|held| held.id == id);
+    let is_same = source == new.source && of_call == new.call && held.is_some_and(|held| asks_the_same(held, new));
+    Ok(Some(Requested { request: id, operation, is_new: false, is_same }))
+}
+
+/// Whether a request asks for what one that is held does, by whichever of its names, and allows as much time.
+fn asks_the_same(held: &HeldRequest, new: &NewRequest) -> bool {
+    let time = |facts: &RequestFacts, since: Timestamp| facts.deadline.map(|deadline| deadline.duration_since(since).as_secs());
+    time(&held.facts, held.at) == time(&new.facts, new.requested_at)
+        && (&held.facts.kind, &held.facts.context) == (&new.facts.kind, &new.facts.context)
 }
 
 /// The position of a call; it begins with this request if nobody knows it.

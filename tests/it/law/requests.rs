@@ -45,8 +45,13 @@ fn kind(source: &str) -> impl Strategy<Value = &'static str> + use<> {
 }
 
 prop_compose! {
-    fn request(source: &'static str)(kind in kind(source), context in context(), via in select(vec![Via::Gateway, Via::Registered])) -> RequestFacts {
-        let media = |kinds: [&str; 2]| Some(Cancels::Media { kinds: kinds.map(str::to_owned).to_vec(), all: true });
+    fn request(source: &'static str)(
+        kind in kind(source),
+        context in context(),
+        via in select(vec![Via::Gateway, Via::Registered]),
+        all in proptest::bool::ANY,
+    ) -> RequestFacts {
+        let media = |kinds: [&str; 2]| Some(Cancels::Media { kinds: kinds.map(str::to_owned).to_vec(), all });
         let cancels = match kind {
             "cancelMediaProcessingOperation" => media(["recordOperation", "playPromptOperation"]),
             "cancelAllMediaOperations" => media(["play", "recognize"]),
@@ -62,9 +67,12 @@ prop_compose! {
         state in select(vec![None, Some(State::Accepted), Some(State::Running), Some(State::Completed), Some(State::Failed), Some(State::Refused)]),
         ids in proptest::collection::vec(select(vec!["o1", "o2", "o3"]), 0..3),
         invitation in proptest::bool::ANY,
+        status in select(vec![200, 404, 504]),
+        never_sent in proptest::bool::weighted(0.1),
     ) -> AnswerFacts {
         AnswerFacts {
-            status: state.map(|_| 200),
+            never_sent,
+            status: state.map(|_| status),
             state,
             operation_ids: ids.into_iter().filter_map(PlatformId::parse).collect(),
             invitation_id: PlatformId::parse("invitation").filter(|_| invitation),
