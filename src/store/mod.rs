@@ -27,7 +27,10 @@ use self::{
     rejections::RejectionRing,
     rows::{ChangedOperation, Difference, Finding},
     seal::{MasterKey, MasterKeyError, SealError},
-    sqlite::writer::{Job, Work, Writer},
+    sqlite::{
+        work::{Job, Work},
+        writer::Writer,
+    },
 };
 pub use self::{
     requests::{NewRequest, Requested},

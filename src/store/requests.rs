@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Ledger, ROOM_WAIT, RecordError, sqlite::writer::Work};
+use super::{Ledger, ROOM_WAIT, RecordError, sqlite::work::Work};
 use crate::domain::{
     ids::{OperationId, PlatformId, RequestId},
     request::{AnswerFacts, RequestFacts},

@@ -11,9 +11,11 @@ mod batch;
 mod facts;
 mod projection;
 pub(super) mod read;
+mod rejections;
 mod requests;
 mod settle;
 pub(super) mod upkeep;
+pub(super) mod work;
 pub(super) mod writer;
 
 use std::{

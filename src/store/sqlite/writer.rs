@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,15 +21,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
-    is_refusal, requests, settle,
+    is_refusal, rejections, requests, settle,
+    work::{Job, Work},
 };
 use crate::{
     domain::{
         clock::Clock,
-        delivery::Delivery,
         ids::{PlatformId, RequestId, Seq},
         request::AnswerFacts,
-        trust::Admitted,
     },
     store::{
         Changes, Committed, MasterKey, NewRequest, Observer, Options, RecordError, Recorded, Requested, StoreError,
@@ -42,61 +41,6 @@ const GROUP_DELIVERIES: usize = 512;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// How often rejections are flushed, and an unwritable ledger is probed.
 const TICK: Duration = Duration::from_secs(1);
-/// How many rejections the ledger keeps.
-const REJECTIONS_KEPT: i64 = 10_000;
-
-/// A delivery in the queue.
-pub(in crate::store) struct Job {
-    pub(super) receiver: String,
-    pub(super) audience: String,
-    pub(super) tenant: Option<String>,
-    pub(super) delivery: Delivery,
-    reply: oneshot::Sender<Result<Recorded, RecordError>>,
-    /// Given back when the job is done: the queue is bounded in bytes.
-    _room: OwnedSemaphorePermit,
-}
-
-impl Job {
-    pub(in crate::store) fn new(
-        admitted: &impl Admitted,
-        mut delivery: Delivery,
-        room: OwnedSemaphorePermit,
-        reply: oneshot::Sender<Result<Recorded, RecordError>>,
-    ) -> Self {
-        // Rows keep milliseconds: what is derived now must be what is derived from the rows.
-        let milliseconds = Timestamp::from_millisecond(delivery.received_at.as_millisecond());
-        delivery.received_at = milliseconds.unwrap_or(delivery.received_at);
-        Self {
-            receiver: admitted.receiver().to_owned(),
-            audience: admitted.audience().to_owned(),
-            tenant: admitted.tenant().map(ToOwned::to_owned),
-            delivery,
-            reply,
-            _room: room,
-        }
-    }
-
-    fn answer(self, answer: Result<Recorded, RecordError>) {
-        // The caller may have hung up; what is committed stays committed.
-        let _gone = self.reply.send(answer);
-    }
-}
-
-/// What waits in the queue.
-pub(in crate::store) enum Work {
-    Delivery(Job),
-    Request {
-        request: NewRequest,
-        reply: oneshot::Sender<Result<Requested, RecordError>>,
-    },
-    Answer {
-        request: RequestId,
-        at: Timestamp,
-        facts: AnswerFacts,
-        call: Option<PlatformId>,
-        reply: oneshot::Sender<Result<(), RecordError>>,
-    },
-}
 
 /// Gives out positions: the time in microseconds, made strictly increasing.
 #[derive(Debug)]
@@ -208,17 +152,7 @@ impl Writer {
     }
 
     async fn commit_request(&mut self, request: &NewRequest) -> Result<Requested, RecordError> {
-        let outcome = async {
-            self.connect().await?;
-            let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
-                return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
-            };
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let recorded = requests::record_request(&mut transaction, &self.master, positions, request).await?;
-            transaction.commit().await?;
-            Ok(recorded)
-        };
-        match outcome.await {
+        match self.try_request(request).await {
             Ok((batched, requested)) => {
                 self.set_writable(true);
                 self.tell(Duration::ZERO, 0, batched);
@@ -228,6 +162,15 @@ impl Writer {
         }
     }
 
+    async fn try_request(&mut self, request: &NewRequest) -> Result<(Batched, Requested), StoreError> {
+        let master = Arc::clone(&self.master);
+        let (connection, positions) = self.connect().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let recorded = requests::record_request(&mut transaction, &master, positions, request).await?;
+        transaction.commit().await?;
+        Ok(recorded)
+    }
+
     async fn commit_answer(
         &mut self,
         request: RequestId,
@@ -235,17 +178,7 @@ impl Writer {
         facts: &AnswerFacts,
         call: Option<&PlatformId>,
     ) -> Result<(), RecordError> {
-        let outcome = async {
-            self.connect().await?;
-            let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
-                return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
-            };
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let recorded = requests::record_answer(&mut transaction, &self.master, positions, request, at, facts, call).await?;
-            transaction.commit().await?;
-            Ok(recorded)
-        };
-        match outcome.await {
+        match self.try_answer(request, at, facts, call).await {
             Ok(batched) => {
                 self.set_writable(true);
                 self.tell(Duration::ZERO, 0, batched);
@@ -253,6 +186,21 @@ impl Writer {
             }
             Err(error) => Err(self.failed(&error)),
         }
+    }
+
+    async fn try_answer(
+        &mut self,
+        request: RequestId,
+        at: Timestamp,
+        facts: &AnswerFacts,
+        call: Option<&PlatformId>,
+    ) -> Result<Batched, StoreError> {
+        let master = Arc::clone(&self.master);
+        let (connection, positions) = self.connect().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let batched = requests::record_answer(&mut transaction, &master, positions, request, at, facts, call).await?;
+        transaction.commit().await?;
+        Ok(batched)
     }
 
     /// Commits this delivery and those that wait behind it; returns what else it met.
@@ -308,36 +256,37 @@ impl Writer {
     }
 
     async fn try_commit(&mut self, jobs: &[Job]) -> Result<Batched, StoreError> {
-        self.connect().await?;
-        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else {
-            return Err(StoreError::Database(sqlx::Error::WorkerCrashed));
-        };
+        let (master, grace) = (Arc::clone(&self.master), self.grace);
+        let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let batched = batch::record(&mut transaction, &self.master, self.grace, positions, jobs).await?;
+        let batched = batch::record(&mut transaction, &master, grace, positions, jobs).await?;
         transaction.commit().await?;
         Ok(batched)
     }
 
     /// Makes the connection anew if the last failure took it, and learns where the positions stand.
-    async fn connect(&mut self) -> Result<(), StoreError> {
+    async fn connect(&mut self) -> Result<(&mut SqliteConnection, &mut Positions), StoreError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.connect.connect().await?),
         };
-        if self.positions.is_none() {
-            let last: i64 = sqlx::query_scalar(
-                "SELECT max(
-                     (SELECT coalesce(max(seq), 0) FROM change),
-                     (SELECT coalesce(max(id), 0) FROM delivery),
-                     (SELECT coalesce(max(id), 0) FROM call),
-                     (SELECT coalesce(max(id), 0) FROM rejection)
-                 )",
-            )
-            .fetch_one(connection)
-            .await?;
-            self.positions = Some(Positions { last, clock: self.clock.clone() });
-        }
-        Ok(())
+        let positions = match &mut self.positions {
+            Some(positions) => positions,
+            none => {
+                let last: i64 = sqlx::query_scalar(
+                    "SELECT max(
+                         (SELECT coalesce(max(seq), 0) FROM change),
+                         (SELECT coalesce(max(id), 0) FROM delivery),
+                         (SELECT coalesce(max(id), 0) FROM call),
+                         (SELECT coalesce(max(id), 0) FROM rejection)
+                     )",
+                )
+                .fetch_one(&mut *connection)
+                .await?;
+                none.insert(Positions { last, clock: self.clock.clone() })
+            }
+        };
+        Ok((connection, positions))
     }
 
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
@@ -375,8 +324,7 @@ impl Writer {
     }
 
     async fn try_probe(&mut self) -> Result<(), StoreError> {
-        self.connect().await?;
-        let Some(connection) = &mut self.connection else { return Err(StoreError::TooLong) };
+        let (connection, _positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         // Enough to need room on the disk, and nothing that anybody reads.
         sqlx::query("UPDATE ledger SET key_check = key_check").execute(&mut *transaction).await?;
@@ -402,9 +350,8 @@ impl Writer {
     }
 
     async fn try_settle(&mut self) -> Result<Option<Batched>, StoreError> {
-        self.connect().await?;
         let now = self.clock.now();
-        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return Ok(None) };
+        let (connection, positions) = self.connect().await?;
         let due = settle::due(connection, now).await?;
         if due.is_empty() {
             return Ok(None);
@@ -417,12 +364,10 @@ impl Writer {
 
     /// At the start: whoever waited for the answer to a request is gone with the process that sent it.
     async fn give_up_answers(&mut self) {
-        let lost = async {
-            self.connect().await?;
-            let Some(connection) = &mut self.connection else { return Ok(Vec::new()) };
-            requests::unanswered(connection).await
+        let lost = match self.connect().await {
+            Ok((connection, _positions)) => requests::unanswered(connection).await,
+            Err(error) => Err(error),
         };
-        let lost: Result<Vec<RequestId>, StoreError> = lost.await;
         match lost {
             Ok(lost) => {
                 for request in lost {
@@ -477,31 +422,9 @@ impl Writer {
     }
 
     async fn write_rejections(&mut self, rejections: &[Repeated]) -> Result<(), StoreError> {
-        self.connect().await?;
-        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return Ok(()) };
-        let rows: Vec<_> = rejections
-            .iter()
-            .map(|Repeated { first, count, last_at }| {
-                let at = first.at.as_millisecond();
-                let text = (&first.peer, &first.unverified_key_id, &first.unverified_issuer, &first.user_agent);
-                (positions.next(), at, last_at.as_millisecond(), count, &first.receiver, first.reason.as_str(), text)
-            })
-            .collect();
-        let rows = serde_json::to_string(&rows).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO rejection (id, at, last_at, count, receiver, reason, peer, key_id, issuer, user_agent)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                    value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
-             FROM json_each(?1)",
-        )
-        .bind(rows)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM rejection WHERE id <= (SELECT id FROM rejection ORDER BY id DESC LIMIT 1 OFFSET ?1)")
-            .bind(REJECTIONS_KEPT)
-            .execute(&mut *transaction)
-            .await?;
+        rejections::write(&mut transaction, positions, rejections).await?;
         Ok(transaction.commit().await?)
     }
 }

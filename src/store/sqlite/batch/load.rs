@@ -20,7 +20,7 @@ use crate::{
     store::{
         MasterKey, StoreError,
         seal::{Seal, SealError},
-        sqlite::{call_key_place, projection, writer::Job},
+        sqlite::{call_key_place, projection, work::Job},
     },
 };
 

@@ -32,7 +32,7 @@ use self::{
     load::{load_calls, load_stories},
     plan::{Plan, Planned, PlannedDelivery},
 };
-use super::writer::{Job, Positions};
+use super::{work::Job, writer::Positions};
 use crate::{
     domain::{
         delivery::Content,

@@ -20,10 +20,7 @@ use crate::{
     store::{
         MasterKey, StoreError,
         seal::SealError,
-        sqlite::{
-            body_place, delivery_key_place, personal_place,
-            writer::{Job, Positions},
-        },
+        sqlite::{body_place, delivery_key_place, personal_place, work::Job, writer::Positions},
     },
 };
 

@@ -1,0 +1,67 @@
+//! What waits in the queue for the writer.
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    domain::{
+        delivery::Delivery,
+        ids::{PlatformId, RequestId},
+        request::AnswerFacts,
+        trust::Admitted,
+    },
+    store::{NewRequest, RecordError, Recorded, Requested},
+};
+
+/// A delivery in the queue.
+pub(in crate::store) struct Job {
+    pub(super) receiver: String,
+    pub(super) audience: String,
+    pub(super) tenant: Option<String>,
+    pub(super) delivery: Delivery,
+    reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    /// Given back when the job is done: the queue is bounded in bytes.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Job {
+    pub(in crate::store) fn new(
+        admitted: &impl Admitted,
+        mut delivery: Delivery,
+        room: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    ) -> Self {
+        // Rows keep milliseconds: what is derived now must be what is derived from the rows.
+        let milliseconds = Timestamp::from_millisecond(delivery.received_at.as_millisecond());
+        delivery.received_at = milliseconds.unwrap_or(delivery.received_at);
+        Self {
+            receiver: admitted.receiver().to_owned(),
+            audience: admitted.audience().to_owned(),
+            tenant: admitted.tenant().map(ToOwned::to_owned),
+            delivery,
+            reply,
+            _room: room,
+        }
+    }
+
+    pub(super) fn answer(self, answer: Result<Recorded, RecordError>) {
+        // The caller may have hung up; what is committed stays committed.
+        let _gone = self.reply.send(answer);
+    }
+}
+
+/// What waits in the queue.
+pub(in crate::store) enum Work {
+    Delivery(Job),
+    Request {
+        request: NewRequest,
+        reply: oneshot::Sender<Result<Requested, RecordError>>,
+    },
+    Answer {
+        request: RequestId,
+        at: Timestamp,
+        facts: AnswerFacts,
+        call: Option<PlatformId>,
+        reply: oneshot::Sender<Result<(), RecordError>>,
+    },
+}
