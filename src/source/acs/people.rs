@@ -28,3 +28,14 @@ pub(super) fn personal(data: Fields<'_>) -> Option<Value> {
 pub(super) fn count(participants: &[Value]) -> u32 {
     u32::try_from(participants.len()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PERSONAL;
+    use crate::source::acs::SECRETS;
+
+    #[test]
+    fn what_is_sealed_is_not_shown_in_the_body_that_it_came_in() {
+        assert!(PERSONAL.iter().all(|name| SECRETS.contains(name)));
+    }
+}
