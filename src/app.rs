@@ -3,6 +3,8 @@
 //! [`App::build`] opens the ledger and binds both listeners; the caller then knows their addresses. [`App::run_until`]
 //! serves until its shutdown comes: no new requests, open ones are answered, the ledger is closed, within 10 s.
 
+pub mod platform;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},

@@ -5,6 +5,7 @@
 //!  4  app                        composition root: the only file that constructs everything
 //!  3  http                       transport: public callbacks, private API, problem+json
 //!  2  receive · gateway · feed   use cases: a notification came in / a request goes out / somebody listens
+//!     simulator                  and a platform in miniature, to try all of it on one machine
 //!  1  source · auth · store      three siblings that do not know each other
 //!  0  domain · net               words and rules (no I/O) / the one outbound HTTP client
 //!  –  config · telemetry         leaves, read by app and cli only
@@ -32,6 +33,7 @@ pub mod gateway;
 pub mod http;
 pub mod net;
 pub mod receive;
+pub mod simulator;
 pub mod source;
 pub mod store;
 pub mod telemetry;

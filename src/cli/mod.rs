@@ -20,6 +20,7 @@ mod rejections;
 mod replay;
 mod scenario;
 mod serve;
+mod simulate;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -45,6 +46,9 @@ enum Command {
     Demo(demo::Demo),
     /// Serve the configured receivers and the private API.
     Serve(serve::Serve),
+    /// Play a platform on this machine: requests in, signed callbacks out.
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
     /// Post recorded bodies and scenarios to a receiver.
     Replay(replay::Replay),
     /// Mint a token of the development issuer.
@@ -93,6 +97,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Demo(demo) => demo.run(&config).await,
         Command::Serve(serve) => serve.run(&config).await,
+        Command::Simulate(simulate) => simulate.run(&config).await,
         Command::Replay(replay) => replay.run(&config).await,
         Command::Token(token) => token.run(&config),
         Command::Operations(operations) => operations.run(&config).await,

@@ -6,6 +6,7 @@
 //! - [`problem`]: every answer that is not a success; the only file that knows status codes of errors
 //! - [`metrics`]: what is counted
 //! - [`trace`]: one span a request
+//! - [`platform`]: the listener of a simulated platform
 //! - [`in_process`]: the private API without a socket, for the command line
 //!
 //! Called by `app`, and by `cli` for the views.
@@ -13,6 +14,7 @@
 pub mod api;
 pub mod in_process;
 pub mod metrics;
+pub mod platform;
 pub mod problem;
 pub mod public;
 pub mod trace;

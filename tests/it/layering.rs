@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("receive", 2),
     ("gateway", 2),
     ("feed", 2),
+    ("simulator", 2),
     ("http", 3),
     ("app", 4),
     ("cli", 5),
@@ -39,7 +40,7 @@ const NEIGHBOURS: &[(&str, &str)] = &[("net", "domain"), ("main", "cli"), ("tele
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["src/store/"]),
     ("jsonwebtoken", &["src/auth/"]),
-    ("actix_web", &["src/http/", "src/app.rs"]),
+    ("actix_web", &["src/http/", "src/app.rs", "src/app/"]),
     ("reqwest", &["src/net/"]),
     ("SystemTime", &["src/domain/clock.rs"]),
     ("Timestamp::now", &["src/domain/clock.rs"]),
