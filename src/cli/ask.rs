@@ -33,6 +33,7 @@ pub(super) struct Whom {
 }
 
 /// Somebody who answers.
+#[derive(Debug)]
 pub(super) enum Asked {
     /// A running service.
     Service { client: HttpClient, base: Url, token: Option<Secret> },

@@ -1,49 +1,47 @@
 //! `demo`: the whole main job on one machine, without a network or an account.
 //!
-//! A development receiver on free ports, a ledger in a temporary folder, bundled scenarios posted over real HTTP with signed
-//! tokens; then each operation's history, read back through the private API.
+//! A service in development mode on free ports, a ledger in a temporary folder, and both platforms simulated beside it. A bot makes
+//! its requests through the gateway, the platforms call back with signed tokens, and each operation's story is read from the private
+//! API.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+mod scenes;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
-use serde_json::Value;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{
-    ask::Asked,
-    configuration::Source,
-    failure::Failure,
-    operations::HISTORY_COLUMNS,
-    output,
-    replay::{Posted, Poster, dev_authorization, read},
-    scenario::{Post, scenario},
-    serve::asked_to_end,
-};
+use self::scenes::Bot;
+use super::{ask::Asked, configuration::Source, failure::Failure, output, serve::asked_to_end, token::DEV_TENANT};
 use crate::{
-    app::{App, Surroundings, known_sources},
+    app::{
+        App, Surroundings, known_sources,
+        platform::{Listener, Played, Simulation, SimulatorApp},
+    },
     auth::DevIssuer,
     config::{Config, DEV_AUDIENCE},
+    domain::clock::Clock,
     net::HttpClient,
-    source::{NotificationSource, graph::Graph, source},
+    simulator::{Mischief, Pace, Simulator},
+    source::source,
     telemetry,
 };
 
-/// The bundled scenarios.
-const SCENARIOS: &[(&str, &str)] = &[
-    ("recording-canceled", include_str!("demo/recording-canceled.json")),
-    ("recording-canceled-beta", include_str!("demo/recording-canceled-beta.json")),
-    ("prompt-completed", include_str!("demo/prompt-completed.json")),
-    ("recording-stopped-by-tone", include_str!("demo/recording-stopped-by-tone.json")),
-    ("incoming-call", include_str!("demo/incoming-call.json")),
-    ("invitation-canceled", include_str!("demo/invitation-canceled.json")),
-    ("play-canceled", include_str!("demo/play-canceled.json")),
-];
+/// A free port of this machine.
+const ANY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+/// What the platforms' ids follow from, the same ones in every demo.
+const SEED: u64 = 2;
 
 /// `demo`
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Exit after the last scenario.
+    /// Exit after the last scene.
     #[arg(long)]
     once: bool,
 }
@@ -53,122 +51,102 @@ impl Demo {
         let folder = tempfile::Builder::new().prefix("callback-ledger-demo").tempdir()?;
         let key = folder.path().join("dev-issuer.pem");
         let issuer = Arc::new(DevIssuer::load_or_create(&key)?);
-        let mut config = configuration(folder.path())?;
+        let (graph, acs) = (Listener::bind(ANY)?, Listener::bind(ANY)?);
+        let mut config = configuration(folder.path(), [graph.base(), acs.base()])?;
         "warn".clone_into(&mut config.log.filter);
         telemetry::init(&config.log)?;
         let surroundings = Surroundings { dev_issuer: Some(Arc::clone(&issuer)), ..Surroundings::default() };
         let app = App::build(&config, surroundings).await?;
         let (public, private) = (app.public_address()?, app.private_address()?);
+        let (graph, acs) = (platform(Played::Graph, graph, &issuer, public)?, platform(Played::Acs, acs, &issuer, public)?);
+        let bot = Bot {
+            client: HttpClient::new()?,
+            public: base(public)?,
+            private: base(private)?,
+            ledger: Asked::Service { client: HttpClient::new()?, base: base(private)?, token: None },
+            graph: Platform { simulator: graph.simulator().clone(), base: Url::parse(graph.base())? },
+            acs: Platform { simulator: acs.simulator().clone(), base: Url::parse(acs.base())? },
+        };
         let stop = CancellationToken::new();
+        let platforms = TaskTracker::new();
+        let next = next_steps(public, private, &key, [graph.base(), acs.base()]);
+        for platform in [graph, acs] {
+            platforms.spawn(platform.run_until(stop.clone()));
+        }
+        platforms.close();
         let serving = tokio::spawn(app.run_until(stop.clone().cancelled_owned()));
 
         let asked_to_end = asked_to_end()?;
-        let told = tell(&issuer, public, private).await;
+        let told = bot.play_all().await;
         if told.is_ok() && !self.once {
-            output::text(&next_steps(public, private, &key))?;
+            output::text(&next)?;
             asked_to_end.await;
         }
         stop.cancel();
         serving.await??;
+        platforms.wait().await;
         told
     }
 }
 
-/// The defaults, with free ports and a ledger of its own.
-fn configuration(folder: &Path) -> Result<Config, Failure> {
+/// A simulated platform of the demo.
+#[derive(Debug)]
+struct Platform {
+    simulator: Simulator,
+    base: Url,
+}
+
+fn base(address: SocketAddr) -> Result<Url, Failure> {
+    Ok(Url::parse(&format!("http://{address}"))?)
+}
+
+fn platform(played: Played, listener: Listener, issuer: &Arc<DevIssuer>, public: SocketAddr) -> Result<SimulatorApp, Failure> {
+    let receiver = source(if played == Played::Graph { "graph" } else { "event-grid" }).map_or("/", |source| source.usual_path());
+    let simulation = Simulation {
+        played,
+        listener,
+        issuer: Arc::clone(issuer),
+        audience: DEV_AUDIENCE.to_owned(),
+        tenant: DEV_TENANT.to_owned(),
+        webhook: base(public)?.join(receiver)?,
+        pace: Pace { latency: Duration::from_millis(20), ..Pace::default() },
+        mischief: Mischief { seed: SEED, ..Mischief::default() },
+        clock: Clock::system(),
+    };
+    Ok(SimulatorApp::build(simulation)?)
+}
+
+/// The defaults, with a ledger of its own and ways to the platforms.
+fn configuration(folder: &Path, [graph, acs]: [&str; 2]) -> Result<Config, Failure> {
     let ledger = folder.join("demo.db");
     let set = |key: &str, value: String| (format!("CALLBACK_LEDGER__{key}"), value);
     let env = [
-        set("PUBLIC__BIND", "127.0.0.1:0".to_owned()),
-        set("PRIVATE__BIND", "127.0.0.1:0".to_owned()),
+        set("PUBLIC__BIND", ANY.to_string()),
+        set("PRIVATE__BIND", ANY.to_string()),
         set("LEDGER__URL", format!("sqlite://{}", ledger.display())),
+        set("GATEWAY__GRAPH", graph.to_owned()),
+        set("GATEWAY__ACS", acs.to_owned()),
     ];
     let config = Config::load(None, env).map_err(Failure::usage)?;
     config.for_development(&known_sources()).map_err(Failure::usage)
 }
 
-/// Posts every scenario and prints what the ledger made of it.
-async fn tell(issuer: &DevIssuer, public: SocketAddr, private: SocketAddr) -> Result<(), Failure> {
-    let client = HttpClient::new()?;
-    let authorization = dev_authorization(issuer, DEV_AUDIENCE)?;
-    let ledger = Asked::Service { client: client.clone(), base: Url::parse(&format!("http://{private}"))?, token: None };
-    for (name, text) in SCENARIOS {
-        let (title, posts) = scenario(name, text)?;
-        output::line(&format!("── {title}"))?;
-        for post in &posts {
-            let url = Url::parse(&format!("http://{public}{}", source_of(post).usual_path()))?;
-            let poster = Poster { client: client.clone(), url, authorization: Some(authorization.clone()) };
-            send(&poster, post).await?;
-        }
-        print_story(&ledger, &posts).await?;
-    }
-    Ok(())
-}
-
-async fn send(poster: &Poster, post: &Post) -> Result<(), Failure> {
-    tokio::time::sleep(post.pause).await;
-    match poster.post(post).await {
-        Posted::Accepted { status, .. } => output::line(&format!("   POST {}  {}  → {status}", poster.url.path(), post.name)),
-        Posted::Refused { status, detail } => Err(anyhow::anyhow!("{} was refused: {status} {detail}", post.name).into()),
-        Posted::Failed { why } => Err(anyhow::anyhow!("{} could not be posted: {why}", post.name).into()),
-    }
-}
-
-/// The calls and operations that these bodies are about.
-async fn print_story(ledger: &Asked, posts: &[Post]) -> Result<(), Failure> {
-    let mut calls: Vec<String> = posts.iter().flat_map(call_ids).collect();
-    calls.sort();
-    calls.dedup();
-    for call in calls {
-        let about = ledger.json(&format!("/v1/calls/{call}"), Duration::ZERO).await?;
-        output::line(&format!("\n   call {call}: {}{}", text(&about, "state").unwrap_or("state not told"), meaning(&about)))?;
-        let operations = ledger.json(&format!("/v1/operations?callId={call}"), Duration::ZERO).await?;
-        for operation in operations.get("value").and_then(Value::as_array).into_iter().flatten() {
-            print_operation(ledger, operation).await?;
-        }
-    }
-    output::line("")
-}
-
-async fn print_operation(ledger: &Asked, operation: &Value) -> Result<(), Failure> {
-    let [id, kind, state] = ["id", "kind", "state"].map(|name| text(operation, name).unwrap_or_default());
-    output::line(&format!("\n   {id} {kind}: {state}{}", meaning(operation)))?;
-    let history = ledger.json(&format!("/v1/operations/{id}/history"), Duration::ZERO).await?;
-    let rows = history.get("value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    for line in output::table(rows, HISTORY_COLUMNS).lines() {
-        output::line(&format!("     {line}"))?;
-    }
-    Ok(())
-}
-
-fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
-    value.get(name).and_then(Value::as_str)
-}
-
-fn meaning(about: &Value) -> String {
-    let result = about.get("result");
-    let meaning = result.and_then(|result| text(result, "meaning").or_else(|| text(result, "reason")));
-    meaning.map(|meaning| format!(" — {meaning}")).unwrap_or_default()
-}
-
-fn source_of(post: &Post) -> &'static dyn NotificationSource {
-    post.source.as_deref().and_then(source).unwrap_or(&Graph)
-}
-
-/// The calls that a body is about.
-fn call_ids(post: &Post) -> Vec<String> {
-    let items = read(post, source_of(post)).map(|reading| reading.notifications).unwrap_or_default();
-    items.into_iter().filter_map(|item| item.call).map(|id| id.to_string()).collect()
-}
-
-fn next_steps(public: SocketAddr, private: SocketAddr, key: &Path) -> String {
+fn next_steps(public: SocketAddr, private: SocketAddr, key: &Path, [graph, acs]: [&str; 2]) -> String {
     let key = key.display();
     format!(
-        "The receiver stays up; Ctrl-C ends it and removes its ledger. In another terminal, try:
+        "All of it stays up; Ctrl-C ends it and removes the ledger. In another terminal, try:
 
-  curl http://{private}/v1/operations
   callback-ledger operations list --url http://{private}
   callback-ledger calls list --url http://{private}
+
+  # somebody calls the bot, at Graph and at Communication Services
+  curl -X POST {graph}/simulator/incoming-call
+  curl -X POST {acs}/simulator/incoming-call
+
+  # be the bot: its requests go through the gateway, its callbacks come to {public}
+  curl -i http://{private}/gateway/graph/v1.0/communications/calls -H 'Authorization: Bearer simulated' \\
+       -H 'Content-Type: application/json' -d '{{\"callbackUri\":\"http://{public}/api/calls\"}}'
+  callback-ledger cancel graph --call CALL --platform-token simulated --url http://{private}
 
   # be the platform yourself: mint a token and post a body
   TOKEN=$(callback-ledger token --issuer-key {key})

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     app::graph,
-    child::{Served, binary, configuration, issuer_key, run},
+    child::{Served, Simulated, binary, configuration, issuer_key, run},
 };
 
 const OPERATION: &str = "c2f6a8d4-6c1c-4b5e-8a44-2d1b7f3e9001";
@@ -48,10 +48,54 @@ fn served(folder: &Path) -> Served {
 fn the_demo_tells_its_stories_and_exits() {
     let folder = tempfile::tempdir().unwrap();
     let told = stdout(&run(folder.path(), &["demo", "--once"]));
-    for part in ["recordOperation: canceled", "commsOperation: completed", "playPromptOperation: completed", ": terminated"] {
+    for part in [
+        "recordOperation “voice-mail”: canceled",
+        "canceled by",
+        "playPromptOperation “greeting”: completed",
+        ": terminated",
+        "CancelAddParticipantSucceeded",
+    ] {
         assert!(told.contains(part), "no {part:?} in {told}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
+}
+
+/// As in the README: a platform, a service whose gateway leads there, and a bot that knows the gateway alone.
+#[tokio::test]
+async fn a_simulated_platform_calls_back_for_what_came_through_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = issuer_key(folder.path()).display().to_string();
+    let platform =
+        Simulated::start(folder.path(), &["graph", "--issuer-key", &key, "--latency", "10", "--media", "60000", "--seed", "7"]);
+    assert_eq!((&platform.told["platform"], &platform.told["seed"]), (&json!("graph"), &json!(7)));
+    let served = Served::start_with(folder.path(), &format!("[gateway]\ngraph = \"{}\"\n", platform.url()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = async |path: &str, body: Value, token: Option<&str>| {
+        let request = client.post(format!("{}/gateway/graph/v1.0/communications/calls{path}", served.private));
+        let request = token.into_iter().fold(request, |request, token| request.header("authorization", token));
+        let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap_or_default())
+    };
+    let create = json!({ "callbackUri": format!("{}/api/calls", served.public) });
+    assert_eq!(post("", create.clone(), None).await.0, 401, "a platform wants a token");
+    let (status, call) = post("", create, Some("Bearer the-bots")).await;
+    assert_eq!(status, 201);
+    let call = call["id"].as_str().unwrap();
+    let wait = ["operations", "wait", "--url", &served.private, "--timeout", "20", "--output", "ndjson"];
+    let created = run(folder.path(), &[&wait[..], &["--call", call, "--kind", "createCall"]].concat());
+    assert_eq!(lines(&created)[0]["state"], "completed");
+    assert_eq!(post(&format!("/{call}/record"), json!({ "clientContext": "tag" }), Some("Bearer the-bots")).await.0, 200);
+    let canceled = run(
+        folder.path(),
+        &["cancel", "graph", "--call", call, "--platform-token", "the-bots", "--url", &served.private, "--output", "json"],
+    );
+    assert_eq!(code(&canceled), 0, "{canceled:?}");
+    let ended = run(folder.path(), &[&wait[..], &["--call", call, "--context", "tag"]].concat());
+    assert_eq!(lines(&ended)[0]["state"], "canceled");
+
+    let elsewhere = run(folder.path(), &["simulate", "acs", "--bind", "0.0.0.0:0"]);
+    assert_eq!(code(&elsewhere), 2, "{elsewhere:?}");
+    assert_eq!(code(&run(folder.path(), &["simulate", "acs", "--drop", "2"])), 2);
 }
 
 #[test]
@@ -173,7 +217,7 @@ fn replay_posts_bodies_scenarios_and_folders_and_says_what_was_refused() {
     let folder = tempfile::tempdir().unwrap();
     let served = served(folder.path());
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/graph").display().to_string();
-    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/demo/incoming-call.json").display().to_string();
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/incoming-call.json").display().to_string();
     let (to, key) = (format!("{}/api/calls", served.public), issuer_key(folder.path()).display().to_string());
     let replay = |extra: &[&str]| run(folder.path(), &[&["replay", "--to", &to, "--sign", &key], extra].concat());
     let notifications =
@@ -234,6 +278,8 @@ fn every_command_explains_itself() {
     for command in [
         "demo",
         "serve",
+        "simulate",
+        "cancel",
         "replay",
         "token",
         "operations",

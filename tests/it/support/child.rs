@@ -94,6 +94,36 @@ impl Drop for Served {
     }
 }
 
+/// `simulate` as a child process.
+pub struct Simulated {
+    child: Child,
+    /// What it says of itself.
+    pub told: Value,
+}
+
+impl Simulated {
+    /// Starts, and returns once it listens.
+    pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child =
+            binary(folder).arg("simulate").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no address on stdout: {line:?}"));
+        Self { child, told }
+    }
+
+    pub fn url(&self) -> &str {
+        self.told["url"].as_str().unwrap()
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        let _dead = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
 /// A token of the issuer that `serve --dev` believes.
 pub fn token(folder: &Path) -> String {
     let issuer = DevIssuer::load_or_create(&issuer_key(folder)).unwrap();
