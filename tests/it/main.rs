@@ -14,6 +14,7 @@ mod kill;
 mod law;
 mod layering;
 mod ledger;
+mod platform;
 mod questions;
 mod referee;
 mod requests;

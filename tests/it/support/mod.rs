@@ -5,3 +5,4 @@ pub mod attacks;
 pub mod child;
 pub mod fake_issuer;
 pub mod ledger;
+pub mod world;
