@@ -167,11 +167,11 @@ impl Simulator {
             return Outcome::Reply(platform.failure(status, now));
         }
         let reply = platform.ask(ask, now);
-        let first = if self.0.mischief.callback_before_response { platform.due(now) } else { Vec::new() };
+        let first = if self.0.mischief.callback_before_response { self.post_due(&mut platform).await } else { Vec::new() };
         let instead = matches!(failure, Some(Failure::After)).then(|| platform.failure(500, now));
         drop(platform);
         self.0.wake.notify_one();
-        for posted in self.post(first).await {
+        for posted in first {
             posted.await;
         }
         match failure {
@@ -200,6 +200,7 @@ impl Simulator {
 
     /// Whether all that has happened by now has been posted.
     pub async fn is_idle(&self) -> bool {
+        // in this order: what happens is handed over before it has happened for others
         self.has_caught_up().await && self.0.postman.is_idle()
     }
 
@@ -217,11 +218,11 @@ impl Simulator {
     /// Lets things happen until it is stopped.
     pub async fn run_until(&self, stop: CancellationToken) {
         loop {
-            let (due, next) = {
+            let next = {
                 let mut platform = self.0.platform.lock().await;
-                (platform.due(self.0.clock.now()), platform.next())
+                self.post_due(&mut platform).await;
+                platform.next()
             };
-            self.post(due).await;
             let pause = next.map_or(Duration::MAX, |next| {
                 Duration::try_from(next.duration_since(self.0.clock.now())).unwrap_or(Duration::ZERO)
             });
@@ -233,12 +234,12 @@ impl Simulator {
         }
     }
 
-    /// Hands callbacks over; what comes back ends when each has been posted.
-    async fn post(&self, callbacks: Vec<Callback>) -> Vec<impl Future<Output = ()> + use<>> {
+    /// Hands over what has happened by now, before anybody else can look; what comes back ends when each has been posted.
+    async fn post_due(&self, platform: &mut Box<dyn Platform>) -> Vec<impl Future<Output = ()> + use<>> {
+        let now = self.0.clock.now();
         let mut dice = self.0.dice.lock().await;
-        let plans: Vec<_> = callbacks.into_iter().flat_map(|callback| dice.plans(callback)).collect();
-        drop(dice);
-        plans.into_iter().map(|plan| self.0.postman.post(plan, self.0.clock.now())).collect()
+        let plans: Vec<_> = platform.due(now).into_iter().flat_map(|callback| dice.plans(callback)).collect();
+        plans.into_iter().map(|plan| self.0.postman.post(plan, now)).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::support::{
 
 /// What a bot does next.
 enum Step {
-    /// A request: its path behind the call, or in the whole (`/…`), and its body.
+    /// A request: its path behind the call, or behind all calls (`//…`), and its body.
     Ask(Method, &'static str, Value),
     /// The platform's time passes.
     Pass(Duration),
@@ -70,6 +70,7 @@ fn acs_life() -> Vec<Step> {
         ),
         post("/participants:add", json!({ "operationContext": "a3", "participantToAdd": user("three") })),
         post("/participants:cancelAddParticipant", json!({ "operationContext": "x3", "invitationId": "last" })),
+        post("//recordings", json!({ "callLocator": { "kind": "serverCallLocator", "serverCallId": "this" } })),
         Step::Pass(MEDIA),
         post(":recognize", json!({ "operationContext": "g1", "recognizeInputType": "dtmf" })),
         Step::Pass(MEDIA),
@@ -99,17 +100,25 @@ async fn lived_at(played: Played, pace: Pace, mischief: &Mischief) -> Vec<String
     };
     let body = json!({ "callbackUri": format!("{}{receiver}", world.app.public), "operationContext": "call",
                        "targets": [{ "communicationUser": { "id": "8:acs:caller" }, "identity": { "user": { "id": "u0" } } }] });
-    let call = created(&world, &format!("{create}{query}"), &body).await;
+    let (call, conversation) = created(&world, &format!("{create}{query}"), &body).await;
     world.pass(LATENCY).await;
     world.pass(LATENCY).await;
-    let mut invitation = Value::Null;
+    let (mut invitation, mut answers) = (Value::Null, Vec::new());
     for step in if played == Played::Graph { graph_life() } else { acs_life() } {
         match step {
             Step::Ask(method, path, mut body) => {
                 if body["invitationId"] == "last" {
                     body["invitationId"] = invitation.clone();
                 }
-                let answered = world.send(method, &format!("{base}/{call}{path}{query}"), &body).await;
+                if body["callLocator"].is_object() {
+                    body["callLocator"]["serverCallId"] = conversation.clone();
+                }
+                let path = match path.strip_prefix("//") {
+                    Some(path) => format!("acs/calling/{path}{query}"),
+                    None => format!("{base}/{call}{path}{query}"),
+                };
+                let answered = world.send(method, &path, &body).await;
+                answers.push(answered.status.as_u16());
                 let told: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
                 if told["invitationId"].is_string() {
                     invitation = told["invitationId"].clone();
@@ -120,19 +129,21 @@ async fn lived_at(played: Played, pace: Pace, mischief: &Mischief) -> Vec<String
             Step::Rest => world.idle().await,
         }
     }
-    let said = said(&world).await;
+    let mut said = said(&world).await;
+    said.push(format!("answers {answers:?} to {} requests", world.simulator.asked().await));
     agrees_with_what_was_delivered(world).await;
     said
 }
 
 /// Some platforms have to be asked more than once.
-async fn created(world: &World, path: &str, body: &Value) -> String {
+async fn created(world: &World, path: &str, body: &Value) -> (String, Value) {
     for _ in 0..30 {
         let answered = world.send(Method::POST, path, body).await;
         world.caught_up().await;
         if answered.status.is_success() {
             let told = answered.json();
-            return told["id"].as_str().or(told["callConnectionId"].as_str()).unwrap().to_owned();
+            let call = told["id"].as_str().or(told["callConnectionId"].as_str()).unwrap().to_owned();
+            return (call, told["serverCallId"].clone());
         }
     }
     panic!("no call could be made");
