@@ -34,7 +34,7 @@ use super::{
 };
 
 pub use law::operations;
-pub use requests::operations_of_call;
+pub use requests::{BEGINNINGS, operations_of_call};
 
 /// The kind of an operation whose type nobody has told.
 pub const UNTYPED: &str = "commsOperation";

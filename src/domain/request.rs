@@ -28,6 +28,9 @@ pub struct RequestFacts {
     /// What it takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancels: Option<Cancels>,
+    /// The operation of another request that it acts on, where it names no call: a recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acts_on: Option<PlatformId>,
 }
 
 /// How the ledger knows of a request.
@@ -110,7 +113,8 @@ impl HeldRequest {
 
     /// Whether an operation that notifications tell can be its doing for all that was answered. A failure of the platform's own
     /// (5xx) leaves open what it has done.
-    pub(super) fn may_have_begun(&self, after_a_failure_too: bool) -> bool {
+    #[must_use]
+    pub fn may_have_begun(&self, after_a_failure_too: bool) -> bool {
         let Some(AnswerFacts { never_sent, status, state, .. }) = self.answer.as_ref().map(|answer| &answer.facts) else {
             return true;
         };

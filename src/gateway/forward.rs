@@ -162,10 +162,12 @@ impl Gateway {
             via: Via::Gateway,
             deadline: None,
             cancels: understood.cancels,
+            acts_on: understood.acts_on,
         };
         let new = NewRequest {
             source: self.source.name(),
             call: understood.call,
+            conversation: understood.conversation,
             requested_at: self.clock.now(),
             idempotency: None,
             facts,

@@ -61,9 +61,11 @@ pub async fn register(ledger: &Ledger, by: &impl Asking, asked: Registration, no
         context,
         via: Via::Registered,
         deadline: deadline.and_then(|allowed| now.checked_add(allowed).ok()),
+        acts_on: None,
     };
     let idempotency = idempotency_key.map(|key| idempotency(by.name(), &key));
-    ledger.request(by, NewRequest { source: source.name(), call, requested_at: now, idempotency, facts }).await
+    let request = NewRequest { source: source.name(), call, conversation: None, requested_at: now, idempotency, facts };
+    ledger.request(by, request).await
 }
 
 /// A key is its sender's own: others may use the same.

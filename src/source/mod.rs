@@ -119,6 +119,10 @@ pub struct Understood {
     pub kind: &'static str,
     /// The call that it is about; `None` if it begins one.
     pub call: Option<PlatformId>,
+    /// The conversation that it is about, where it names that instead of a call.
+    pub conversation: Option<PlatformId>,
+    /// The operation of another request that it acts on, where it names no call.
+    pub acts_on: Option<PlatformId>,
     /// The caller's own tag.
     pub context: Option<String>,
     /// What it takes back.

@@ -18,5 +18,6 @@ mod platform;
 mod questions;
 mod referee;
 mod requests;
+mod strays;
 mod support;
 mod trust;

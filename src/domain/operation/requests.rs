@@ -97,7 +97,7 @@ pub fn operations_of_call(
 }
 
 /// The kinds of requests that begin a call, or let it begin.
-const BEGINNINGS: &[&str] = &["createCall", "answerCall", "connect", "answer"];
+pub const BEGINNINGS: &[&str] = &["createCall", "answerCall", "connect", "answer"];
 
 /// By which word each request that begins the call has been fulfilled: the first with its tag, or with none where no tag is told.
 fn begun<'a>(connected: &'a [HeldFact], requests: &[HeldRequest]) -> BTreeMap<usize, &'a HeldFact> {

@@ -136,6 +136,10 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
     let fields = Fields::of(&body);
     let asked = asked(name)?;
     let invitation = || Some(Cancels::Invitation(PlatformId::parse(fields.text("invitationId")?)?));
+    let recording = match parts.as_slice() {
+        ["calling", "recordings", recording] => recording.split(':').next().and_then(PlatformId::parse),
+        _ => None,
+    };
     // a recording can name its call; else its conversation alone is known
     let call = call.or_else(|| fields.text("callConnectionId").filter(|_| name == "startRecording"));
     Some(Understood {
@@ -143,6 +147,12 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
         kind: asked.kind,
         repeatable: REPEATABLE.contains(&name),
         call: call.and_then(PlatformId::parse),
+        conversation: fields
+            .object("callLocator")
+            .text("serverCallId")
+            .and_then(PlatformId::parse)
+            .filter(|_| name == "startRecording"),
+        acts_on: recording,
         context: fields.text("operationContext").map(str::to_owned),
         cancels: if name == "cancelAddParticipant" { invitation() } else { asked.cancels },
     })

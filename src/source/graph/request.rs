@@ -81,6 +81,8 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
         kind: asked.kind,
         repeatable: false,
         call: call.and_then(PlatformId::parse),
+        conversation: None,
+        acts_on: None,
         context: fields.text("clientContext").map(str::to_owned),
         cancels: asked.cancels.map(|cancels| match cancels {
             Cancels::Media { kinds, .. } => Cancels::Media { kinds, all },

@@ -4,6 +4,7 @@
 //! - [`writer`]: the queue and its group commits
 //! - [`batch`]: one transaction, from deliveries to projections
 //! - [`projection`]: how operations and calls are saved
+//! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`read`]: every query of the API
 //! - [`upkeep`]: verify, rebuild, backup, prune
 
@@ -14,6 +15,7 @@ pub(super) mod read;
 mod rejections;
 mod requests;
 mod settle;
+mod strays;
 pub(super) mod upkeep;
 pub(super) mod work;
 pub(super) mod writer;

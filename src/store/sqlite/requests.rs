@@ -11,13 +11,14 @@ use super::{
     facts::{self, CallFacts},
     projection::{self, SavedCall},
     read::read_lapse,
+    strays::{Stray, home_of_new, lead_home},
     writer::Positions,
 };
 use crate::{
     domain::{
         call::CallStory,
         ids::{OperationId, PlatformId, RequestId, Seq},
-        operation::Lapse,
+        operation::{Lapse, State},
         request::{AnswerFacts, HeldRequest, RequestFacts, Via},
     },
     store::{MasterKey, NewRequest, Requested, StoreError},
@@ -39,24 +40,34 @@ pub(super) async fn record_request(
         return Ok((Batched::default(), known));
     }
     let id = RequestId(positions.next());
-    let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
-    let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
-    let call = call(connection, master, positions, new.source, &call_id, new.requested_at).await?;
-    sqlx::query("INSERT INTO request (id, call_id, requested_at, idempotency, open, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
-        .bind(id.0.0)
-        .bind(call)
-        .bind(new.requested_at.as_millisecond())
-        .bind(new.idempotency.map(|key| key.to_vec()))
-        .bind(new.facts.via == Via::Gateway)
-        .bind(json(&new.facts)?)
-        .execute(&mut *connection)
-        .await?;
+    let named = (new.facts.acts_on.as_ref(), new.conversation.as_ref());
+    let home = if new.call.is_some() { None } else { home_of_new(connection, new.source, named).await? };
+    let (call, stray) = if let Some(home) = home {
+        home
+    } else {
+        let stray = if new.call.is_some() { Stray::No } else { Stray::Homeless };
+        let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
+        let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
+        (call(connection, master, positions, new.source, &call_id, new.requested_at).await?, stray)
+    };
+    sqlx::query(
+        "INSERT INTO request (id, call_id, requested_at, idempotency, open, stray, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(id.0.0)
+    .bind(call)
+    .bind(new.requested_at.as_millisecond())
+    .bind(new.idempotency.map(|key| key.to_vec()))
+    .bind(new.facts.via == Via::Gateway)
+    .bind(stray.as_i64())
+    .bind(json(&new.facts)?)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1 AND requested = 0").bind(call).execute(&mut *connection).await?;
     let after = of_call(connection, call).await?;
     let mut before = after.clone();
     before.requests.retain(|request| request.id != id);
     let changes = vec![Change::request(id.0.0, call)];
-    let batched = save(connection, positions, call, &call_id, &before, &after, changes).await?;
+    let batched = save(connection, positions, call, &before, &after, changes).await?;
     let operation = operation_of(connection, call, &after, id).await?;
     Ok((batched, Requested { request: id, operation, is_new: true, is_same: true }))
 }
@@ -71,12 +82,11 @@ pub(super) async fn record_answer(
     facts: &AnswerFacts,
     named: Option<&PlatformId>,
 ) -> Result<Batched, StoreError> {
-    let (call, call_id, source): (i64, String, String) = sqlx::query_as(
-        "SELECT call.id, call.call_id, source FROM request JOIN call ON call.id = request.call_id WHERE request.id = ?1",
-    )
-    .bind(request.0.0)
-    .fetch_one(&mut *connection)
-    .await?;
+    let (call, source, stray): (i64, String, i64) =
+        sqlx::query_as("SELECT call.id, source, stray FROM request JOIN call ON call.id = request.call_id WHERE request.id = ?1")
+            .bind(request.0.0)
+            .fetch_one(&mut *connection)
+            .await?;
     let inserted = sqlx::query(
         "INSERT INTO answer (request_id, answered_at, facts) VALUES (?1, ?2, ?3) ON CONFLICT (request_id) DO NOTHING",
     )
@@ -90,33 +100,58 @@ pub(super) async fn record_answer(
         return Ok(Batched::default());
     }
     sqlx::query("UPDATE request SET open = 0 WHERE id = ?1").bind(request.0.0).execute(&mut *connection).await?;
-    let (mut batched, mut has_moved) = (Batched::default(), false);
-    let (mut call, mut call_id) = (call, PlatformId::parse(&call_id).ok_or_else(|| wrong(call))?);
-    if let Some(named) = named.filter(|_| call_id.as_str().starts_with(PLACE)) {
-        // the answer says which call the request has begun: there it belongs
-        let before = of_call(connection, call).await?;
-        let place = call;
-        call = self::call(connection, master, positions, &source, named, at).await?;
-        sqlx::query("UPDATE request SET call_id = ?1 WHERE id = ?2")
-            .bind(call)
-            .bind(request.0.0)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1").bind(call).execute(&mut *connection).await?;
-        batched = save(connection, positions, place, &call_id, &before, &CallFacts::default(), Vec::new()).await?;
-        call_id = named.clone();
-        has_moved = true;
-    }
     let after = of_call(connection, call).await?;
     let mut before = after.clone();
-    if has_moved {
-        before.requests.retain(|held| held.id != request);
-    } else {
-        before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
+    before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
+    let mut batched = save(connection, positions, call, &before, &after, Vec::new()).await?;
+    if stray > 0 {
+        if let Some(named) = named {
+            // the answer says which call the request has begun: there it belongs
+            let home = self::call(connection, master, positions, &source, named, at).await?;
+            batched.add(move_to(connection, positions, request, call, (home, Stray::No)).await?);
+        } else if facts.operation_ids.is_empty() && (stray == Stray::Concluded.as_i64() || has_begun_nothing(facts)) {
+            // nothing will come that says more
+            sqlx::query("UPDATE request SET stray = 0 WHERE id = ?1").bind(request.0.0).execute(&mut *connection).await?;
+        }
+        // word of what the answer names may have come before it; and what has its call is in nobody's way
+        batched.add(lead_home(connection, positions, &source).await?);
     }
-    let more = save(connection, positions, call, &call_id, &before, &after, Vec::new()).await?;
-    batched.changed.extend(more.changed);
-    batched.finals.extend(more.finals);
+    Ok(batched)
+}
+
+/// Whether a request was turned down, and not by a failure of the platform's that leaves open what it has done.
+fn has_begun_nothing(facts: &AnswerFacts) -> bool {
+    facts.never_sent || (facts.state == Some(State::Refused) && facts.status.is_none_or(|status| status < 500))
+}
+
+/// Moves a request from the call that it has to the one where it belongs.
+pub(super) async fn move_to(
+    connection: &mut SqliteConnection,
+    positions: &mut Positions,
+    request: RequestId,
+    from: i64,
+    (home, stray): (i64, Stray),
+) -> Result<Batched, StoreError> {
+    let left = of_call(connection, from).await?;
+    sqlx::query("UPDATE request SET call_id = ?1, stray = ?2 WHERE id = ?3")
+        .bind(home)
+        .bind(stray.as_i64())
+        .bind(request.0.0)
+        .execute(&mut *connection)
+        .await?;
+    if home == from {
+        return Ok(Batched::default());
+    }
+    sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1 AND requested = 0").bind(home).execute(&mut *connection).await?;
+    let without = |facts: &CallFacts| {
+        let mut facts = facts.clone();
+        facts.requests.retain(|held| held.id != request);
+        facts
+    };
+    // what it was where it has been goes first: it keeps its name
+    let mut batched = save(connection, positions, from, &left, &without(&left), Vec::new()).await?;
+    let after = of_call(connection, home).await?;
+    batched.add(save(connection, positions, home, &without(&after), &after, Vec::new()).await?);
     Ok(batched)
 }
 
@@ -126,13 +161,9 @@ pub(super) async fn unanswered(connection: &mut SqliteConnection) -> Result<Vec<
     Ok(ids.into_iter().map(|id| RequestId(Seq(id))).collect())
 }
 
-fn wrong(id: i64) -> StoreError {
-    StoreError::Inconsistent { table: "call", column: "call_id", id }
-}
-
 async fn known(connection: &mut SqliteConnection, key: &[u8; 16], new: &NewRequest) -> Result<Option<Requested>, StoreError> {
-    let row: Option<(i64, i64, String, String)> = sqlx::query_as(
-        "SELECT request.id, call.id, call.call_id, source
+    let row: Option<(i64, i64, String, String, bool)> = sqlx::query_as(
+        "SELECT request.id, call.id, call.call_id, source, stray > 0
          FROM request
          JOIN call ON call.id = request.call_id
          WHERE idempotency = ?1",
@@ -140,11 +171,11 @@ async fn known(connection: &mut SqliteConnection, key: &[u8; 16], new: &NewReque
     .bind(key.to_vec())
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((id, call, call_id, source)) = row else { return Ok(None) };
+    let Some((id, call, call_id, source, is_stray)) = row else { return Ok(None) };
     let id = RequestId(Seq(id));
     let facts = of_call(connection, call).await?;
     let operation = operation_of(connection, call, &facts, id).await?;
-    let of_call = Some(call_id).filter(|call_id| !call_id.starts_with(PLACE)).as_deref().and_then(PlatformId::parse);
+    let of_call = Some(call_id).filter(|_| !is_stray).as_deref().and_then(PlatformId::parse);
     let held = facts.requests.iter().find(|held| held.id == id);
     let is_same = source == new.source && of_call == new.call && held.is_some_and(|held| asks_the_same(held, new));
     Ok(Some(Requested { request: id, operation, is_new: false, is_same }))
@@ -197,28 +228,28 @@ async fn of_call(connection: &mut SqliteConnection, call: i64) -> Result<CallFac
     Ok(facts::of_calls(connection, &BTreeSet::from([call])).await?.remove(&call).unwrap_or_default())
 }
 
-async fn lapse(connection: &mut SqliteConnection, call: i64) -> Result<Option<Lapse>, StoreError> {
-    let (release, lapses_at, settled): (Option<String>, Option<i64>, bool) =
-        sqlx::query_as("SELECT story -> '$.release', lapses_at, settled FROM call WHERE id = ?1")
+async fn call_and_lapse(connection: &mut SqliteConnection, call: i64) -> Result<(PlatformId, Option<Lapse>), StoreError> {
+    let (call_id, release, lapses_at, settled): (String, Option<String>, Option<i64>, bool) =
+        sqlx::query_as("SELECT call_id, story -> '$.release', lapses_at, settled FROM call WHERE id = ?1")
             .bind(call)
             .fetch_one(connection)
             .await?;
+    let call_id = PlatformId::parse(&call_id).ok_or(StoreError::Inconsistent { table: "call", column: "call_id", id: call })?;
     // as far as it has been written down: the rest is the reader's
-    read_lapse(call, release.as_deref(), lapses_at, settled, Timestamp::MIN)
+    Ok((call_id, read_lapse(call, release.as_deref(), lapses_at, settled, Timestamp::MIN)?))
 }
 
 async fn save(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
     call: i64,
-    call_id: &PlatformId,
     before: &CallFacts,
     after: &CallFacts,
     mut changes: Vec<Change>,
 ) -> Result<Batched, StoreError> {
-    let lapse = lapse(connection, call).await?;
+    let (call_id, lapse) = call_and_lapse(connection, call).await?;
     let mut differing = Changed::default();
-    differing.compare(positions, (call, Some(call_id)), before.told(lapse.as_ref()), after.told(lapse.as_ref()));
+    differing.compare(positions, (call, Some(&call_id)), before.told(lapse.as_ref()), after.told(lapse.as_ref()));
     changes.append(&mut differing.changes);
     projection::save_operations(connection, &differing.saved, &differing.gone).await?;
     insert_changes(connection, positions, &changes).await?;
@@ -232,7 +263,7 @@ async fn operation_of(
     facts: &CallFacts,
     request: RequestId,
 ) -> Result<OperationId, StoreError> {
-    let lapse = lapse(connection, call).await?;
+    let (_call, lapse) = call_and_lapse(connection, call).await?;
     let told = facts.told(lapse.as_ref());
     let found = told.iter().find(|(_, operation)| operation.request == Some(request)).map(|(_, operation)| operation.id);
     Ok(found.unwrap_or(OperationId(request.0)))

@@ -32,7 +32,11 @@ use self::{
     load::{load_calls, load_stories},
     plan::{Plan, Planned, PlannedDelivery},
 };
-use super::{work::Job, writer::Positions};
+use super::{
+    strays::{can_lead_home, lead_home},
+    work::Job,
+    writer::Positions,
+};
 use crate::{
     domain::{
         delivery::Content,
@@ -54,6 +58,14 @@ pub(super) struct Batched {
     pub(super) kinds: Vec<Option<String>>,
     /// The final states that operations reached.
     pub(super) finals: Vec<State>,
+}
+
+impl Batched {
+    /// Adds what was done to operations besides.
+    pub(super) fn add(&mut self, more: Self) {
+        self.changed.extend(more.changed);
+        self.finals.extend(more.finals);
+    }
 }
 
 /// Records `jobs` within the open transaction.
@@ -100,6 +112,11 @@ pub(super) async fn record(
     save_calls(connection, positions, &calls, &mut changes).await?;
     save_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
     insert_changes(connection, positions, &changes).await?;
+    let new = notifications.iter().filter(|planned| !duplicates.contains(&planned.id) && planned.call.is_some());
+    let leading: BTreeSet<&str> = new.filter(|planned| can_lead_home(&planned.facts)).map(|planned| planned.source).collect();
+    for source in leading {
+        batched.add(lead_home(connection, positions, source).await?);
+    }
     Ok(batched)
 }
 
