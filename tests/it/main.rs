@@ -3,6 +3,7 @@
 
 mod acs;
 mod api;
+mod bots;
 mod cli;
 mod config;
 mod event_grid;
