@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod ids;
 pub mod notification;
 pub mod operation;
+pub mod people;
 pub mod rejection;
 pub mod request;
 pub mod result;

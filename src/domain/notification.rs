@@ -3,7 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{call::CallFact, ids::PlatformId, operation::OperationFact};
+use super::{
+    call::CallFact,
+    ids::PlatformId,
+    operation::OperationFact,
+    people::{NamedPerson, Person},
+};
 
 /// One item of a delivery, as its source read it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +29,8 @@ pub struct Notification {
     pub recognized: bool,
     /// Facts about people (names, numbers, dialled tones): kept sealed, never listed.
     pub personal: Option<serde_json::Value>,
+    /// Who is in the call and how, by name; the store makes of it the roster of the facts.
+    pub people: Vec<NamedPerson>,
 }
 
 /// 128 bits that two copies of one notification share.
@@ -57,6 +64,9 @@ pub struct Facts {
     /// The recording that it is about, where it names no call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording_id: Option<PlatformId>,
+    /// Who is in the call and how, without names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roster: Vec<Person>,
     /// What it says.
     pub fact: Fact,
 }
@@ -74,6 +84,7 @@ impl Facts {
             server_call_id: None,
             correlation_id: None,
             recording_id: None,
+            roster: Vec::new(),
             fact,
         }
     }

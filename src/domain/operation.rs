@@ -16,11 +16,14 @@
 //!    behind an end belongs to the next operation.
 //! 6. A request belongs to the operation that its answer names, else to the one of its kind and tag, if there is no doubt. What the
 //!    platform answered counts before what was inferred and behind what was notified.
-//! 7. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3.
+//! 7. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3. Of what only failure
+//!    is told ([`SILENT`]), silence says that it was done, if the platform had said yes.
+//! 8. What a roster shows to be done has completed; that is inferred, too.
 
 mod law;
 mod links;
 mod requests;
+mod rosters;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,10 +37,14 @@ use super::{
 };
 
 pub use law::operations;
-pub use requests::{BEGINNINGS, operations_of_call};
+pub use requests::{BEGINNINGS, CallFacts};
+pub use rosters::HeldRoster;
 
 /// The kind of an operation whose type nobody has told.
 pub const UNTYPED: &str = "commsOperation";
+
+/// The kinds of which no notification tells that they were done: rosters do, as far as they are told.
+pub const SILENT: &[&str] = &["hold", "unhold", "mute"];
 
 /// Where an operation stands, in the order of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +70,12 @@ impl State {
     /// All of them, in order.
     pub const ALL: [Self; 7] =
         [Self::Requested, Self::Accepted, Self::Running, Self::Completed, Self::Failed, Self::Canceled, Self::Refused];
+
+    /// What an operation of this kind that stands here has come to when its call has ended for good (rule 7).
+    #[must_use]
+    pub fn lapsed(self, kind: &str) -> Self {
+        if self == Self::Accepted && SILENT.contains(&kind) { Self::Completed } else { Self::Failed }
+    }
 
     /// The name that the API and the store use.
     #[must_use]

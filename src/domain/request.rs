@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ids::{PlatformId, RequestId},
     operation::State,
+    people::Person,
     result::ResultInfo,
 };
 
@@ -31,6 +32,9 @@ pub struct RequestFacts {
     /// The operation of another request that it acts on, where it names no call: a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acts_on: Option<PlatformId>,
+    /// Whom it is about, and how a roster shows them once it is done; for requests of whose success nothing else tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shows: Option<Person>,
 }
 
 /// How the ledger knows of a request.

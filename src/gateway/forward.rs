@@ -163,11 +163,13 @@ impl Gateway {
             deadline: None,
             cancels: understood.cancels,
             acts_on: understood.acts_on,
+            shows: None, // the store knows by which token
         };
         let new = NewRequest {
             source: self.source.name(),
             call: understood.call,
             conversation: understood.conversation,
+            shows: understood.shows,
             requested_at: self.clock.now(),
             idempotency: None,
             facts,

@@ -23,6 +23,7 @@ use crate::domain::{
     delivery::Correlation,
     ids::PlatformId,
     notification::Notification,
+    people::NamedPerson,
     request::{AnswerFacts, Cancels},
     trust::TrustDefaults,
 };
@@ -123,6 +124,8 @@ pub struct Understood {
     pub conversation: Option<PlatformId>,
     /// The operation of another request that it acts on, where it names no call.
     pub acts_on: Option<PlatformId>,
+    /// Whom it is about, and how they are once it is done, where only a roster tells that.
+    pub shows: Option<NamedPerson>,
     /// The caller's own tag.
     pub context: Option<String>,
     /// What it takes back.

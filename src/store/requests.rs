@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::{Ledger, ROOM_WAIT, RecordError, sqlite::work::Work};
 use crate::domain::{
     ids::{OperationId, PlatformId, RequestId},
+    people::NamedPerson,
     request::{AnswerFacts, RequestFacts},
     trust::Asking,
 };
@@ -23,6 +24,8 @@ pub struct NewRequest {
     pub requested_at: Timestamp,
     /// What makes a second copy of it recognisable, if its sender gave it a key.
     pub idempotency: Option<[u8; 16]>,
+    /// Whom it is about, and how they are once it is done.
+    pub shows: Option<NamedPerson>,
     /// What it says.
     pub facts: RequestFacts,
 }

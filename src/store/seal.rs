@@ -7,6 +7,7 @@
 //! so that a value moved to another row does not open.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -15,7 +16,7 @@ use std::{
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    rand,
+    hmac, rand,
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use zeroize::Zeroizing;
@@ -138,19 +139,39 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A key that seals and opens.
-#[derive(Debug)]
-pub(super) struct Seal(RandomizedNonceKey);
+pub(super) struct Seal {
+    key: RandomizedNonceKey,
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seal")
+    }
+}
+
+/// What the key for tokens is derived under.
+const FOR_TOKENS: &[u8] = b"callback-ledger: tokens of people";
 
 impl Seal {
     fn new(bytes: &[u8; KEY_BYTES]) -> Result<Self, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_source| SealError)
+        let key = RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(|_source| SealError)?;
+        Ok(Self { key, bytes: Zeroizing::new(*bytes) })
+    }
+
+    /// What stands for this text wherever this key is used, and says nothing of it to anybody without: 128 bits, in hex.
+    pub(super) fn token(&self, text: &str) -> String {
+        // a key of its own, derived from the same bytes, so that neither use says anything of the other
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_ref()), FOR_TOKENS);
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), text.as_bytes());
+        tag.as_ref().iter().take(16).fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     /// Seals `plain` for `place`.
     pub(super) fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
         text.extend_from_slice(plain);
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut text).map_err(|_source| SealError)?;
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut text).map_err(|_source| SealError)?;
         let mut sealed = Vec::with_capacity(1 + NONCE_LEN + text.len());
         sealed.push(VERSION);
         sealed.extend_from_slice(nonce.as_ref());
@@ -167,7 +188,7 @@ impl Seal {
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_source| SealError)?;
         let mut text = Zeroizing::new(text.to_vec());
-        let length = self.0.open_in_place(nonce, Aad::from(place.as_bytes()), &mut text).map_err(|_source| SealError)?.len();
+        let length = self.key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut text).map_err(|_source| SealError)?.len();
         text.truncate(length);
         Ok(text)
     }

@@ -379,6 +379,7 @@ async fn what_was_asked_through_a_gateway_that_died_is_marked_at_the_next_start(
         deadline: None,
         cancels: None,
         acts_on: None,
+        shows: None,
     };
     for (call, via) in [("through", Via::Gateway), ("by-itself", Via::Registered)] {
         let call = PlatformId::parse(call);
@@ -386,6 +387,7 @@ async fn what_was_asked_through_a_gateway_that_died_is_marked_at_the_next_start(
             source: "acs",
             call,
             conversation: None,
+            shows: None,
             requested_at: Timestamp::now(),
             idempotency: None,
             facts: facts(via),

@@ -19,6 +19,7 @@ mod platform;
 mod questions;
 mod referee;
 mod requests;
+mod rosters;
 mod strays;
 mod support;
 mod trust;

@@ -45,12 +45,21 @@ fn facts(kind: &str, context: Option<&str>) -> RequestFacts {
         deadline: None,
         cancels: None,
         acts_on: None,
+        shows: None,
     }
 }
 
 async fn request(test: &TestLedger, facts: RequestFacts, conversation: Option<&str>) -> RequestId {
     let conversation = conversation.and_then(PlatformId::parse);
-    let new = NewRequest { source: "acs", call: None, conversation, requested_at: Timestamp::now(), idempotency: None, facts };
+    let new = NewRequest {
+        source: "acs",
+        call: None,
+        conversation,
+        shows: None,
+        requested_at: Timestamp::now(),
+        idempotency: None,
+        facts,
+    };
     test.ledger.request(&BOT, new).await.unwrap().request
 }
 

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::Timestamp;
 
-use super::{Cause, Flag, HeldFact, Lapse, Links, Operation, State, Transition, UNTYPED};
+use super::{Cause, Flag, HeldFact, HeldRoster, Lapse, Links, Operation, State, Transition, UNTYPED};
 use crate::domain::{
     ids::OperationId,
     request::{HeldAnswer, HeldRequest},
@@ -15,7 +15,7 @@ use crate::domain::{
 /// soon as there is a fact, and, where the subject recurs, one more behind each end (rule 5).
 #[must_use]
 pub fn operations(facts: &[HeldFact], lapse: Option<&Lapse>) -> Vec<Operation> {
-    pieces(facts).into_iter().filter_map(|piece| operation(&piece, None, lapse)).collect()
+    pieces(facts).into_iter().filter_map(|piece| operation(&piece, None, None, lapse)).collect()
 }
 
 /// The facts of one subject, those of each operation together (rule 5), in the order of their receipt.
@@ -36,31 +36,33 @@ pub(super) fn pieces(facts: &[HeldFact]) -> Vec<Vec<&HeldFact>> {
 enum End<'a> {
     Told(&'a HeldFact),
     Answered(&'a HeldRequest, &'a HeldAnswer, State),
-    Lapsed(&'a Lapse, Timestamp),
+    Shown(&'a HeldRoster),
+    Lapsed(&'a Lapse, Timestamp, State),
 }
 
 impl<'a> End<'a> {
-    /// Evidence ranks: notification, answer, inference (rules 1, 3 and 6).
+    /// Evidence ranks: notification, answer, inference (rules 1, 3, 6 and 8).
     fn of(
         told: Option<&'a HeldFact>,
         request: Option<&'a HeldRequest>,
+        shown: Option<&'a HeldRoster>,
         lapse: Option<&'a Lapse>,
-        since: Timestamp,
+        (since, lapsing): (Timestamp, State),
     ) -> Option<Self> {
         let answered = request.and_then(|request| {
             let answer = request.answer.as_ref()?;
             Some(Self::Answered(request, answer, answer.facts.state.filter(|state| state.is_final())?))
         });
-        let lapsed = lapse.filter(|lapse| lapse.over).map(|lapse| Self::Lapsed(lapse, lapse.ended_at(since)));
+        let lapsed = lapse.filter(|lapse| lapse.over).map(|lapse| Self::Lapsed(lapse, lapse.ended_at(since), lapsing));
         let notified = told.filter(|held| !held.fact.inferred).map(Self::Told);
-        notified.or(answered).or_else(|| told.map(Self::Told)).or(lapsed)
+        notified.or(answered).or_else(|| told.map(Self::Told)).or(shown.map(Self::Shown)).or(lapsed)
     }
 
     fn state(self) -> State {
         match self {
             Self::Told(held) => held.fact.state,
-            Self::Answered(_, _, state) => state,
-            Self::Lapsed(..) => State::Failed,
+            Self::Answered(_, _, state) | Self::Lapsed(_, _, state) => state,
+            Self::Shown(_) => State::Completed,
         }
     }
 
@@ -68,7 +70,8 @@ impl<'a> End<'a> {
         match self {
             Self::Told(held) => held.received_at,
             Self::Answered(_, answer, _) => answer.at,
-            Self::Lapsed(_, at) => at,
+            Self::Shown(roster) => roster.received_at,
+            Self::Lapsed(_, at, _) => at,
         }
     }
 
@@ -76,6 +79,7 @@ impl<'a> End<'a> {
         match self {
             Self::Told(held) => held.fact.result.clone(),
             Self::Answered(_, answer, _) => answer.facts.result.clone(),
+            Self::Shown(_) => ResultInfo { reason: Some("shownInRoster".to_owned()), ..ResultInfo::default() },
             Self::Lapsed(..) => Lapse::result(),
         }
     }
@@ -84,7 +88,7 @@ impl<'a> End<'a> {
         match self {
             Self::Told(held) => held.fact.inferred,
             Self::Answered(..) => false,
-            Self::Lapsed(..) => true,
+            Self::Shown(_) | Self::Lapsed(..) => true,
         }
     }
 
@@ -92,18 +96,28 @@ impl<'a> End<'a> {
         match self {
             Self::Told(held) => Cause::Notification(held.id),
             Self::Answered(request, ..) => Cause::Response(request.id),
-            Self::Lapsed(lapse, _) => Cause::Notification(lapse.by),
+            Self::Shown(roster) => Cause::Notification(roster.id),
+            Self::Lapsed(lapse, ..) => Cause::Notification(lapse.by),
         }
     }
 }
 
-/// The life that these facts (in the order of their receipt) and this request tell; `None` if there is neither.
-pub(super) fn operation(facts: &[&HeldFact], request: Option<&HeldRequest>, lapse: Option<&Lapse>) -> Option<Operation> {
+/// The life that these facts (in the order of their receipt) and this request, which a roster shows to be done, tell; `None` if
+/// there are neither facts nor a request.
+pub(super) fn operation(
+    facts: &[&HeldFact],
+    request: Option<&HeldRequest>,
+    shown: Option<&HeldRoster>,
+    lapse: Option<&Lapse>,
+) -> Option<Operation> {
     let seen = facts.iter().map(|held| (held.id.0, held.received_at)).chain(request.map(|request| (request.id.0, request.at)));
     let (id, _) = seen.clone().min()?;
     let (_, first_seen_at) = seen.clone().min_by_key(|(_, at)| *at)?;
     let ending = ending(facts);
-    let end = End::of(ending, request, lapse, first_seen_at);
+    let kind = kind(facts, request);
+    let open = lapse.and_then(|_| history(facts, request, ending, None).last().map(|step| step.to));
+    let lapsing = open.unwrap_or(State::Requested).lapsed(&kind);
+    let end = End::of(ending, request, shown, lapse, (first_seen_at, lapsing));
     let history = history(facts, request, ending, end);
     let reached = |state: State| history.iter().find(|step| step.to == state).map(|step| step.at);
     let answered_at = request.and_then(|request| Some(request.answer.as_ref()?.at));
@@ -112,7 +126,7 @@ pub(super) fn operation(facts: &[&HeldFact], request: Option<&HeldRequest>, laps
     Some(Operation {
         id: OperationId(id),
         operation_id: told_id.or_else(|| request.and_then(HeldRequest::operation_id)),
-        kind: kind(facts, request),
+        kind,
         context: ending
             .and_then(|held| held.fact.context.clone())
             .or_else(|| facts.iter().filter_map(|held| held.fact.context.clone()).min())
@@ -128,7 +142,7 @@ pub(super) fn operation(facts: &[&HeldFact], request: Option<&HeldRequest>, laps
         finished_at: end.map(End::at),
         first_seen_at,
         updated_at: seen.map(|(_, at)| at).chain(answered_at).chain(end.map(End::at)).max()?,
-        flags: flags(facts, request, ending, end, lapse),
+        flags: flags(facts, (request, shown), ending, end, lapse),
         facts: facts.iter().map(|held| held.id).collect(),
         history,
     })
@@ -150,7 +164,7 @@ fn kind(facts: &[&HeldFact], request: Option<&HeldRequest>) -> String {
 
 fn flags(
     facts: &[&HeldFact],
-    request: Option<&HeldRequest>,
+    (request, shown): (Option<&HeldRequest>, Option<&HeldRoster>),
     ending: Option<&HeldFact>,
     end: Option<End<'_>>,
     lapse: Option<&Lapse>,
@@ -159,7 +173,11 @@ fn flags(
         (Some(End::Told(held)), Some(answered)) => !held.fact.inferred && answered.is_final() && answered != held.fact.state,
         _ => false,
     };
-    let corrected = corrected(facts, ending).is_some() || answered_otherwise || has_outlived(lapse, facts, request, ending);
+    let shown_otherwise = shown.is_some() && end.is_some_and(|end| !end.is_inferred() && end.state() != State::Completed);
+    let corrected = corrected(facts, ending).is_some()
+        || answered_otherwise
+        || shown_otherwise
+        || has_outlived(lapse, facts, request, ending);
     [
         (Flag::Unrequested, request.is_none()),
         (Flag::Unanswered, request.is_some_and(HeldRequest::is_unanswered)),
@@ -237,6 +255,7 @@ fn history(
         let note = match end {
             End::Told(held) => note(facts, held),
             End::Answered(..) => ending.map(|held| format!("answered; {} had been inferred", held.fact.state.as_str())),
+            End::Shown(_) => Some("inferred: a roster shows it".to_owned()),
             End::Lapsed(..) => Some("inferred: its call was over, and no word came of how it ended".to_owned()),
         };
         steps.push(Transition { from, to: end.state(), at: end.at(), cause: end.cause(), note });

@@ -9,9 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Flag, HeldFact, Lapse, Operation, UNTYPED, law, links};
+use super::{Flag, HeldFact, HeldRoster, Lapse, Operation, UNTYPED, law, links, rosters::fulfilling};
 use crate::domain::{
-    ids::{OperationId, PlatformId},
+    ids::{NotificationId, OperationId, PlatformId},
     request::{HeldRequest, Via},
 };
 
@@ -62,38 +62,61 @@ fn context(text: Option<&str>) -> Option<PlatformId> {
     PlatformId::parse(text?)
 }
 
-/// The operations of a call, each with its subject (that of its notifications; of one that is only asked for, its request): all
-/// that its notifications and its requests tell, given how it ended, if it did. `connected` says that the call was: the end of the
-/// request that began it.
-#[must_use]
-pub fn operations_of_call(
-    subjects: &BTreeMap<String, Vec<HeldFact>>,
-    connected: &[HeldFact],
-    requests: &[HeldRequest],
-    lapse: Option<&Lapse>,
-) -> Vec<(String, Operation)> {
-    let pieces: Vec<Piece<'_>> = subjects
-        .iter()
-        .flat_map(|(subject, facts)| law::pieces(facts).into_iter().map(|facts| Piece::new(subject, facts)))
-        .filter(|piece| !piece.facts.is_empty())
-        .collect();
-    let paired = pair(&pieces, requests);
-    let told = pieces.iter().enumerate().filter_map(|(at, piece)| {
-        let request = paired.of_piece.get(&at).and_then(|request| requests.get(*request));
-        Some((piece.subject.to_owned(), request, law::operation(&piece.facts, request, lapse)?))
-    });
-    let taken: BTreeSet<usize> = paired.of_piece.values().copied().collect();
-    let asked = requests.iter().enumerate().filter(|(at, _)| !taken.contains(at));
-    let begun = begun(connected, requests);
-    let asked = asked.filter_map(|(at, request)| {
-        let facts: Vec<&HeldFact> = begun.get(&at).copied().into_iter().collect();
-        Some((format!("requests/{}", request.id), Some(request), law::operation(&facts, Some(request), lapse)?))
-    });
-    let mut all: Vec<links::Told<'_>> =
-        told.chain(asked).map(|(subject, request, operation)| links::Told { subject, request, operation }).collect();
-    mark_ambiguous(&mut all, &pieces, requests, &paired);
-    links::link(&mut all);
-    all.into_iter().map(|told| (told.subject, told.operation)).collect()
+/// All that is held about the operations of one call.
+#[derive(Clone, Debug, Default)]
+pub struct CallFacts {
+    /// What notifications tell of operations, by subject.
+    pub subjects: BTreeMap<String, Vec<HeldFact>>,
+    /// The words that the call was connected, in the order of their receipt: the end of the request that began it.
+    pub connected: Vec<HeldFact>,
+    /// Who was in the call and how.
+    pub rosters: Vec<HeldRoster>,
+    /// What was asked, in the order in which it was written down.
+    pub requests: Vec<HeldRequest>,
+}
+
+impl CallFacts {
+    /// The operations that they tell, each with its subject (that of its notifications; of one that is only asked for, its request),
+    /// given how the call ended, if it did.
+    #[must_use]
+    pub fn told(&self, lapse: Option<&Lapse>) -> Vec<(String, Operation)> {
+        let Self { subjects, connected, rosters, requests } = self;
+        let pieces: Vec<Piece<'_>> = subjects
+            .iter()
+            .flat_map(|(subject, facts)| law::pieces(facts).into_iter().map(|facts| Piece::new(subject, facts)))
+            .filter(|piece| !piece.facts.is_empty())
+            .collect();
+        let paired = pair(&pieces, requests);
+        let shown = |request: Option<&HeldRequest>| request.and_then(|request| fulfilling(rosters, request));
+        let told = pieces.iter().enumerate().filter_map(|(at, piece)| {
+            let request = paired.of_piece.get(&at).and_then(|request| requests.get(*request));
+            Some((piece.subject.to_owned(), request, law::operation(&piece.facts, request, shown(request), lapse)?))
+        });
+        let taken: BTreeSet<usize> = paired.of_piece.values().copied().collect();
+        let asked = requests.iter().enumerate().filter(|(at, _)| !taken.contains(at));
+        let begun = begun(connected, requests);
+        let asked = asked.filter_map(|(at, request)| {
+            let facts: Vec<&HeldFact> = begun.get(&at).copied().into_iter().collect();
+            let told = law::operation(&facts, Some(request), shown(Some(request)), lapse)?;
+            Some((format!("requests/{}", request.id), Some(request), told))
+        });
+        let mut all: Vec<links::Told<'_>> =
+            told.chain(asked).map(|(subject, request, operation)| links::Told { subject, request, operation }).collect();
+        mark_ambiguous(&mut all, &pieces, requests, &paired);
+        links::link(&mut all);
+        all.into_iter().map(|told| (told.subject, told.operation)).collect()
+    }
+
+    /// The same before these notifications came.
+    #[must_use]
+    pub fn without(&self, notifications: &BTreeSet<NotificationId>) -> Self {
+        let mut before = self.clone();
+        let is_old = |id: &NotificationId| !notifications.contains(id);
+        before.subjects.values_mut().for_each(|facts| facts.retain(|held| is_old(&held.id)));
+        before.connected.retain(|held| is_old(&held.id));
+        before.rosters.retain(|held| is_old(&held.id));
+        before
+    }
 }
 
 /// The kinds of requests that begin a call, or let it begin.

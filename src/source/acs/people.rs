@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::source::json::Fields;
+use crate::{
+    domain::people::{Condition, NamedPerson},
+    source::json::Fields,
+};
 
 /// The members that name people or repeat what they said and dialled.
 const PERSONAL: &[&str] = &[
@@ -22,6 +25,31 @@ pub(super) fn personal(data: Fields<'_>) -> Option<Value> {
     let kept: Map<String, Value> =
         PERSONAL.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.clone()))).collect();
     (!kept.is_empty()).then_some(Value::Object(kept))
+}
+
+/// What the service calls somebody: the `rawId` of a `CommunicationIdentifier`, which requests may leave out.
+pub(super) fn raw_id(identifier: &Value) -> Option<String> {
+    let identifier = Fields::of(identifier);
+    let of = |kind: &str, member: &str| identifier.object(kind).text(member).map(str::to_owned);
+    identifier
+        .text("rawId")
+        .map(str::to_owned)
+        .or_else(|| of("communicationUser", "id"))
+        .or_else(|| of("phoneNumber", "value").map(|number| format!("4:{number}")))
+        .or_else(|| of("microsoftTeamsUser", "userId").map(|user| format!("8:orgid:{user}")))
+        .or_else(|| of("microsoftTeamsApp", "appId").map(|app| format!("28:orgid:{app}")))
+        .map(|id| id.to_lowercase())
+}
+
+/// Who is in the call and how, of those of whom a roster says more than that.
+pub(super) fn named(participants: &[Value]) -> Vec<NamedPerson> {
+    let person = |participant: &Value| {
+        let fields = Fields::of(participant);
+        let condition = Condition { muted: fields.flag("isMuted"), on_hold: fields.flag("isOnHold") };
+        let raw_id = raw_id(fields.value("identifier")?)?;
+        (condition != Condition::default()).then_some(NamedPerson { raw_id, condition })
+    };
+    participants.iter().filter_map(person).collect()
 }
 
 /// How many a roster names.

@@ -31,7 +31,9 @@ pub(super) fn notification(event: &Event) -> Notification {
         Some(Kind::Disconnected) => about_call(event, CallState::Terminated),
         Some(Kind::Incoming) => incoming_call(event),
         Some(Kind::Participants) => {
-            said(event, "participants", "participants", Fact::Participants(people::count(data.list("participants"))))
+            let participants = data.list("participants");
+            let told = said(event, "participants", "participants", Fact::Participants(people::count(participants)));
+            Said { people: people::named(participants), ..told }
         }
         Some(Kind::Other(kind)) => said(event, kind, kind, Fact::Other),
         None => Said { recognized: false, ..said(event, &unknown_kind(&event.kind), "other", Fact::Other) },
@@ -50,6 +52,7 @@ fn said(event: &Event, kind: &str, subject: &str, fact: Fact) -> Said {
         subject: subject.to_owned(),
         facts: Facts { sequence, ..Facts::new(kind.to_owned(), event.shown_kind(), fact) },
         personal: people::personal(data),
+        people: Vec::new(),
     }
 }
 

@@ -3,8 +3,13 @@
 
 use serde_json::Value;
 
+use super::people;
 use crate::{
-    domain::{ids::PlatformId, request::Cancels},
+    domain::{
+        ids::PlatformId,
+        people::{Condition, NamedPerson},
+        request::Cancels,
+    },
     source::{Asked, Outgoing, Understood, json::Fields},
 };
 
@@ -142,6 +147,7 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
     };
     // a recording can name its call; else its conversation alone is known
     let call = call.or_else(|| fields.text("callConnectionId").filter(|_| name == "startRecording"));
+    let shows = shown_by_roster(name, fields);
     Some(Understood {
         name: asked.kind,
         kind: asked.kind,
@@ -153,7 +159,20 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
             .and_then(PlatformId::parse)
             .filter(|_| name == "startRecording"),
         acts_on: recording,
+        shows,
         context: fields.text("operationContext").map(str::to_owned),
         cancels: if name == "cancelAddParticipant" { invitation() } else { asked.cancels },
     })
+}
+
+/// Of what no event tells: only the next roster shows it.
+fn shown_by_roster(name: &str, fields: Fields<'_>) -> Option<NamedPerson> {
+    let condition = match name {
+        "hold" => Condition { on_hold: Some(true), ..Condition::default() },
+        "unhold" => Condition { on_hold: Some(false), ..Condition::default() },
+        "mute" => Condition { muted: Some(true), ..Condition::default() },
+        _ => return None,
+    };
+    let target = fields.value("targetParticipant").or_else(|| fields.list("targetParticipants").first())?;
+    Some(NamedPerson { raw_id: people::raw_id(target)?, condition })
 }

@@ -26,5 +26,6 @@ pub(in crate::source) fn incoming_call(event: &Event) -> Said {
         subject: String::new(),
         facts: Facts::new("incomingCall".to_owned(), event.shown_kind(), Fact::Call(fact)),
         personal: (!people.is_empty()).then_some(Value::Object(people)),
+        people: Vec::new(),
     }
 }

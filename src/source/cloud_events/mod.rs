@@ -19,6 +19,7 @@ use super::{
 use crate::domain::{
     ids::PlatformId,
     notification::{Facts, Identity, Notification},
+    people::NamedPerson,
     text,
 };
 
@@ -52,6 +53,8 @@ pub(in crate::source) struct Said {
     pub facts: Facts,
     /// Facts about people.
     pub personal: Option<Value>,
+    /// Who is in the call and how.
+    pub people: Vec<NamedPerson>,
 }
 
 impl Event {
@@ -131,7 +134,7 @@ impl Event {
 
     /// The event as a notification.
     pub fn notification(&self, said: Said) -> Notification {
-        let Said { call, subject, recognized, facts, personal } = said;
+        let Said { call, subject, recognized, facts, personal, people } = said;
         let id = |name: &str| self.fields().text(name).and_then(PlatformId::parse);
         let facts = Facts {
             event_id: self.id.as_deref().map(text::tame),
@@ -141,7 +144,7 @@ impl Event {
             ..facts
         };
         let (identity, named) = self.identity();
-        Notification { call, subject, identity, named, facts, recognized, personal }
+        Notification { call, subject, identity, named, facts, recognized, personal, people }
     }
 
     /// "Producers MUST ensure that source + id is unique for each distinct event" (`CloudEvents` 1.0.2, §"id"). An event that

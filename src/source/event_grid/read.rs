@@ -57,6 +57,7 @@ fn other(event: &Event) -> Said {
             ..Facts::new(kind, event.shown_kind(), Fact::Other)
         },
         personal: None,
+        people: Vec::new(),
     }
 }
 

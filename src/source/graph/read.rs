@@ -48,6 +48,7 @@ fn legacy_incoming_call(json: &str, message_id: Option<&str>) -> Notification {
         facts: Facts::new("legacyIncomingCall".to_owned(), "created".to_owned(), Fact::Other),
         recognized: true,
         personal: None,
+        people: Vec::new(),
     }
 }
 
@@ -128,6 +129,7 @@ fn notification(item: &Item<'_>, message_id: Option<&str>) -> Notification {
         // no body has a time
         facts: Facts { sequence: said.sequence, ..Facts::new(found.kind.name, found.change, said.fact) },
         personal: said.personal,
+        people: Vec::new(),
     }
 }
 

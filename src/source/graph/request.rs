@@ -83,6 +83,7 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
         call: call.and_then(PlatformId::parse),
         conversation: None,
         acts_on: None,
+        shows: None,
         context: fields.text("clientContext").map(str::to_owned),
         cancels: asked.cancels.map(|cancels| match cancels {
             Cancels::Media { kinds, .. } => Cancels::Media { kinds, all },

@@ -3,47 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
     batch::{instant, json},
-    projection::{held_fact, read_facts},
+    projection::read_facts,
 };
 use crate::{
     domain::{
         call::{CallFact, CallState},
         ids::{NotificationId, RequestId, Seq},
-        notification::{Fact, Identity},
-        operation::{HeldFact, Lapse, Operation, OperationFact, State, operations_of_call},
+        notification::{Fact, Facts, Identity},
+        operation::{CallFacts, HeldFact, HeldRoster, OperationFact, State},
         request::{HeldAnswer, HeldRequest},
     },
     store::StoreError,
 };
-
-/// The facts and requests of one call.
-#[derive(Clone, Debug, Default)]
-pub(super) struct CallFacts {
-    pub(super) subjects: BTreeMap<String, Vec<HeldFact>>,
-    /// The words that the call was connected, in the order of their receipt.
-    pub(super) connected: Vec<HeldFact>,
-    pub(super) requests: Vec<HeldRequest>,
-}
-
-impl CallFacts {
-    /// The operations that they tell, each with its subject.
-    pub(super) fn told(&self, lapse: Option<&Lapse>) -> Vec<(String, Operation)> {
-        operations_of_call(&self.subjects, &self.connected, &self.requests, lapse)
-    }
-
-    /// The same before these notifications came.
-    pub(super) fn without(&self, notifications: &BTreeSet<i64>) -> Self {
-        let old = |facts: &Vec<HeldFact>| -> Vec<HeldFact> {
-            facts.iter().filter(|held| !notifications.contains(&held.id.0.0)).cloned().collect()
-        };
-        let subjects = self.subjects.iter().map(|(subject, facts)| (subject.clone(), old(facts))).collect();
-        Self { subjects, connected: old(&self.connected), requests: self.requests.clone() }
-    }
-}
 
 /// What is held about these calls.
 pub(super) async fn of_calls(
@@ -66,10 +42,18 @@ pub(super) async fn of_calls(
     .fetch_all(&mut *connection)
     .await?;
     for (call, subject, id, identity, received_at, late, facts) in rows {
-        if let Some(held) = held_fact(id, &identity, received_at, late, &facts)? {
-            all.entry(call).or_default().subjects.entry(subject).or_default().push(held);
-        } else if let Some(held) = connected_fact(id, &identity, received_at, late, &facts)? {
-            all.entry(call).or_default().connected.push(held);
+        let wrong = || StoreError::Inconsistent { table: "notification", column: "identity", id };
+        let identity = Identity(identity.try_into().map_err(|_length| wrong())?);
+        let at = instant("notification", id, received_at)?;
+        let (id, facts) = (NotificationId(Seq(id)), read_facts(id, &facts)?);
+        let of_call: &mut CallFacts = all.entry(call).or_default();
+        if let Some(held) = HeldFact::of(id, identity, at, late, &facts) {
+            of_call.subjects.entry(subject).or_default().push(held);
+        } else if let Some(held) = connected_fact(id, identity, at, late, &facts) {
+            of_call.connected.push(held);
+        } else if !facts.roster.is_empty() {
+            let Facts { occurred_at, sequence, roster: people, .. } = facts;
+            of_call.rosters.push(HeldRoster { id, received_at: at, occurred_at, sequence, people });
         }
     }
     for (call, request) in requests(connection, &asked).await? {
@@ -78,29 +62,20 @@ pub(super) async fn of_calls(
     Ok(all)
 }
 
-/// A stored notification as the word that its call was connected; `None` if it says something else.
-fn connected_fact(id: i64, identity: &[u8], received_at: i64, late: bool, facts: &str) -> Result<Option<HeldFact>, StoreError> {
-    let facts = read_facts(id, facts)?;
-    let Fact::Call(CallFact { state: Some(CallState::Established), context, result, .. }) = &facts.fact else { return Ok(None) };
-    let wrong = || StoreError::Inconsistent { table: "notification", column: "identity", id };
-    Ok(Some(HeldFact {
-        id: NotificationId(Seq(id)),
-        received_at: instant("notification", id, received_at)?,
-        late,
-        occurred_at: facts.occurred_at,
-        event_id: None,
-        identity: Identity(identity.try_into().map_err(|_length| wrong())?),
-        fact: OperationFact {
-            operation_id: None,
-            kind: None,
-            context: context.clone(),
-            state: State::Completed,
-            inferred: false,
-            recurs: false,
-            tone: false,
-            result: result.clone(),
-        },
-    }))
+/// A notification as the word that its call was connected; `None` if it says something else.
+fn connected_fact(id: NotificationId, identity: Identity, received_at: Timestamp, late: bool, facts: &Facts) -> Option<HeldFact> {
+    let Fact::Call(CallFact { state: Some(CallState::Established), context, result, .. }) = &facts.fact else { return None };
+    let fact = OperationFact {
+        operation_id: None,
+        kind: None,
+        context: context.clone(),
+        state: State::Completed,
+        inferred: false,
+        recurs: false,
+        tone: false,
+        result: result.clone(),
+    };
+    Some(HeldFact { id, received_at, late, occurred_at: facts.occurred_at, event_id: None, identity, fact })
 }
 
 /// The requests of these calls (a JSON array), in the order in which they were written down.

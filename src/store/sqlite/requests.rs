@@ -7,8 +7,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{Batched, Change, Changed, hex, insert_changes, json},
-    call_key_place,
-    facts::{self, CallFacts},
+    call_key_place, facts,
     projection::{self, SavedCall},
     read::read_lapse,
     strays::{Stray, home_of_new, lead_home},
@@ -18,10 +17,11 @@ use crate::{
     domain::{
         call::CallStory,
         ids::{OperationId, PlatformId, RequestId, Seq},
-        operation::{Lapse, State},
+        operation::{CallFacts, Lapse, State},
+        people::Person,
         request::{AnswerFacts, HeldRequest, RequestFacts, Via},
     },
-    store::{MasterKey, NewRequest, Requested, StoreError},
+    store::{MasterKey, NewRequest, Requested, StoreError, seal::Seal},
 };
 
 /// The call that a request without one has, until its answer names one.
@@ -42,6 +42,7 @@ pub(super) async fn record_request(
     let id = RequestId(positions.next());
     let named = (new.facts.acts_on.as_ref(), new.conversation.as_ref());
     let home = if new.call.is_some() { None } else { home_of_new(connection, new.source, named).await? };
+    let mut asked = new.facts.clone();
     let (call, stray) = if let Some(home) = home {
         home
     } else {
@@ -50,6 +51,11 @@ pub(super) async fn record_request(
         let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
         (call(connection, master, positions, new.source, &call_id, new.requested_at).await?, stray)
     };
+    if let Some(shows) = &new.shows
+        && let Some(seal) = seal_of(connection, master, call).await?
+    {
+        asked.shows = Some(Person { token: seal.token(&shows.raw_id), condition: shows.condition });
+    }
     sqlx::query(
         "INSERT INTO request (id, call_id, requested_at, idempotency, open, stray, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
@@ -59,7 +65,7 @@ pub(super) async fn record_request(
     .bind(new.idempotency.map(|key| key.to_vec()))
     .bind(new.facts.via == Via::Gateway)
     .bind(stray.as_i64())
-    .bind(json(&new.facts)?)
+    .bind(json(&asked)?)
     .execute(&mut *connection)
     .await?;
     sqlx::query("UPDATE call SET requested = 1 WHERE id = ?1 AND requested = 0").bind(call).execute(&mut *connection).await?;
@@ -186,6 +192,13 @@ fn asks_the_same(held: &HeldRequest, new: &NewRequest) -> bool {
     let time = |facts: &RequestFacts, since: Timestamp| facts.deadline.map(|deadline| deadline.duration_since(since).as_secs());
     time(&held.facts, held.at) == time(&new.facts, new.requested_at)
         && (&held.facts.kind, &held.facts.context) == (&new.facts.kind, &new.facts.context)
+}
+
+/// The key that seals what belongs to a call; `None` if the call was erased.
+async fn seal_of(connection: &mut SqliteConnection, master: &MasterKey, call: i64) -> Result<Option<Seal>, StoreError> {
+    let wrapped: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT data_key FROM call WHERE id = ?1").bind(call).fetch_one(connection).await?;
+    Ok(wrapped.map(|wrapped| master.data_key(&call_key_place(call), &wrapped)).transpose()?)
 }
 
 /// The position of a call; it begins with this request if nobody knows it.

@@ -58,7 +58,7 @@ prop_compose! {
             "cancelAddParticipant" => PlatformId::parse("invitation").map(Cancels::Invitation),
             _ => None,
         };
-        RequestFacts { name: kind.to_owned(), kind: kind.to_owned(), context, via, deadline: None, cancels, acts_on: None }
+        RequestFacts { name: kind.to_owned(), kind: kind.to_owned(), context, via, deadline: None, cancels, acts_on: None, shows: None }
     }
 }
 
@@ -181,6 +181,7 @@ async fn told_by(life: &Life, order: &[usize], twice: bool) -> Vec<String> {
             source,
             call,
             conversation: None,
+            shows: None,
             requested_at: Timestamp::now(),
             idempotency: None,
             facts: facts.clone(),

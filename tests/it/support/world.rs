@@ -34,6 +34,7 @@ pub struct World {
     pub simulator: Simulator,
     /// The platform's own address.
     pub platform: String,
+    issuer: Arc<DevIssuer>,
     hands: Arc<AtomicI64>,
     stop: CancellationToken,
 }
@@ -74,10 +75,11 @@ impl World {
             Played::Graph => format!("{}/platform/calls", app.public),
             Played::Acs => format!("{}/platform/events", app.public),
         };
+        let issuer = Arc::new(DevIssuer::create().unwrap());
         let simulation = Simulation {
             played,
             listener,
-            issuer: Arc::new(DevIssuer::create().unwrap()),
+            issuer: Arc::clone(&issuer),
             audience: AUDIENCE.to_owned(),
             tenant: TENANT.to_owned(),
             webhook: webhook.parse().unwrap(),
@@ -89,7 +91,7 @@ impl World {
         let (simulator, stop) = (built.simulator().clone(), CancellationToken::new());
         tokio::spawn(built.run_until(stop.clone()));
         app.until_ready().await;
-        Self { app, simulator, platform: base, hands, stop }
+        Self { app, simulator, platform: base, issuer, hands, stop }
     }
 
     /// A request of the bot's, through the gateway.
@@ -104,6 +106,15 @@ impl World {
         let answered = self.send(Method::POST, path, body).await;
         assert!(answered.status.is_success(), "{path}: {} {}", answered.status, String::from_utf8_lossy(&answered.body));
         answered
+    }
+
+    /// A token of the platform's.
+    pub fn token(&self) -> String {
+        let mut claims = serde_json::Map::new();
+        claims.insert("aud".to_owned(), AUDIENCE.into());
+        claims.insert("tid".to_owned(), TENANT.into());
+        let now = Timestamp::from_microsecond(self.hands.load(Ordering::SeqCst)).unwrap();
+        self.issuer.mint(claims, now).unwrap()
     }
 
     /// What people do.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::{
         call::CallState,
-        ids::PlatformId,
+        ids::{NotificationId, PlatformId},
         notification::Fact,
         operation::{HeldFact, Operation, State, operations},
     },
@@ -62,7 +62,7 @@ pub(super) async fn save_operations(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
     calls: &Calls<'_>,
-    (stories, mut together): (Stories, BTreeMap<i64, BTreeSet<i64>>),
+    (stories, mut together): (Stories, BTreeMap<i64, BTreeSet<NotificationId>>),
     batched: &mut Batched,
     changes: &mut Vec<Change>,
 ) -> Result<(), StoreError> {
@@ -75,7 +75,7 @@ pub(super) async fn save_operations(
             continue;
         }
         if is_requested(&call) {
-            together.entry(call).or_default().extend(story.new.iter().map(|held| held.id.0.0));
+            together.entry(call).or_default().extend(story.new.iter().map(|held| held.id));
             continue;
         }
         let found = by_id.get(&call);

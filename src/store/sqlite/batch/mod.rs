@@ -97,11 +97,11 @@ pub(super) async fn record(
     let mut batched = Batched { recorded: outcomes(jobs, &deliveries, &notifications, &duplicates), ..Batched::default() };
     let mut changes: Vec<Change> = Vec::new();
     // by call: where requests are known, what is told of the call itself can be the end of one
-    let mut of_calls: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    let mut of_calls: BTreeMap<i64, BTreeSet<NotificationId>> = BTreeMap::new();
     for planned in notifications.iter().filter(|planned| !duplicates.contains(&planned.id)) {
         planned.tell(&mut calls, &mut stories);
-        if let (Some((call, _)), Fact::Call(_)) = (planned.call, &planned.facts.fact) {
-            of_calls.entry(call).or_default().insert(planned.id);
+        if let (Some((call, _)), Fact::Call(_) | Fact::Participants(_)) = (planned.call, &planned.facts.fact) {
+            of_calls.entry(call).or_default().insert(NotificationId(Seq(planned.id)));
         }
         batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
         changes.push(Change::notification(planned));

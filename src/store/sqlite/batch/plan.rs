@@ -16,6 +16,7 @@ use crate::{
         ids::{NotificationId, PlatformId, Seq},
         notification::{Disposition, Fact, Facts, Identity, Notification},
         operation::HeldFact,
+        people::{NamedPerson, Person},
     },
     store::{
         MasterKey, StoreError,
@@ -139,6 +140,12 @@ impl<'j> Plan<'_, 'j> {
             planned.disposition = Disposition::Late;
         }
         call.expected.absorb(NotificationId(Seq(id)), &item.facts, &job.delivery.correlation, job.delivery.received_at);
+        if !item.people.is_empty()
+            && let Some(seal) = call.seal(self.master)?
+        {
+            let person = |person: &NamedPerson| Person { token: seal.token(&person.raw_id), condition: person.condition };
+            planned.facts.to_mut().roster = item.people.iter().map(person).collect();
+        }
         if let Some(personal) = &item.personal {
             let text = serde_json::to_vec(personal).map_err(|_error| SealError)?;
             planned.personal = call.seal(self.master)?.map(|seal| seal.seal(&personal_place(id), &text)).transpose()?;

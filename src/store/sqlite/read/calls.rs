@@ -65,10 +65,10 @@ const SELECT_CALL: &str = "SELECT call.id, source, call_id, receiver, tenant_id,
                LIMIT 50) AS other
          WHERE other.id <> call.id AND (other.audience = call.audience OR other.source <> call.source)) AS related,
         (SELECT json_group_object(state, number)
-         FROM (SELECT state, count(*) AS number
+         FROM (SELECT state || ' ' || kind AS state, count(*) AS number
                FROM operation
                WHERE operation.call_id = call.id
-               GROUP BY state)) AS operations,
+               GROUP BY state, kind)) AS operations,
         (SELECT count(*) FROM notification WHERE notification.call_id = call.id) AS notifications,
         settled = 0 AND lapses_at IS NOT NULL AS unsettled, lapses_at
  FROM call
@@ -97,8 +97,9 @@ impl CallSql {
         let written: BTreeMap<String, i64> = read_json("call", "operations", id, Some(&self.operations))?;
         let mut operations: BTreeMap<State, i64> = BTreeMap::new();
         for (state, number) in written {
-            let Some(state) = State::parse(&state) else { continue };
-            let by_now = if lapsed && !state.is_final() { State::Failed } else { state };
+            let Some((state, kind)) = state.split_once(' ') else { continue };
+            let Some(state) = State::parse(state) else { continue };
+            let by_now = if lapsed && !state.is_final() { state.lapsed(kind) } else { state };
             *operations.entry(by_now).or_default() += number;
         }
         Ok(CallRow {

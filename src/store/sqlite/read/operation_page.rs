@@ -24,7 +24,7 @@ pub(super) const SELECT_OPERATION: &str = "SELECT operation.id, call.source, cal
  JOIN call ON call.id = operation.call_id
  WHERE true";
 
-/// The operations that match as they are written, or else (`lapsed`) those of whatever state that have failed with their calls by
+/// The operations that match as they are written, or else (`lapsed`) those of whatever state that have ended with their calls by
 /// `now` without that having been written down: few, unless nobody has served the ledger since.
 pub(super) fn page_sql(
     deadlines: &Deadlines,

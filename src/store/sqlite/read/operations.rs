@@ -46,13 +46,14 @@ impl LedgerReader {
         let mut connection = self.connection().await?;
         let mut rows: Vec<OperationSql> =
             page_sql(&self.deadlines, filter, page, now, false)?.build_query_as().fetch_all(&mut *connection).await?;
-        if filter.state == Some(State::Failed) {
-            // some may have failed by now without anybody having written it down
+        if matches!(filter.state, Some(State::Failed | State::Completed)) {
+            // some may have ended with their calls by now without anybody having written it down
             let mut lapsed = page_sql(&self.deadlines, filter, page, now, true)?;
             rows.extend(lapsed.build_query_as().fetch_all(&mut *connection).await?);
             rows.sort_by_key(|row: &OperationSql| Reverse(row.id));
         }
-        let rows = self.read(&mut connection, rows, now).await?;
+        let mut rows = self.read(&mut connection, rows, now).await?;
+        rows.retain(|row| filter.state.is_none_or(|state| row.state == state));
         Ok(paged(rows, page, |row| row.id.0))
     }
 
@@ -193,7 +194,7 @@ fn lapsed(mut row: OperationRow, lapse: &Lapse) -> OperationRow {
     row.flags.push(Flag::Inferred);
     row.flags.sort_unstable();
     OperationRow {
-        state: State::Failed,
+        state: row.state.lapsed(&row.kind),
         result: Some(Lapse::result()),
         finished_at: Some(ended_at),
         updated_at: row.updated_at.max(ended_at),
