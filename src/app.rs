@@ -3,13 +3,14 @@
 //! [`App::build`] opens the ledger and binds both listeners; the caller then knows their addresses. [`App::run_until`]
 //! serves until its shutdown comes: no new requests, open ones are answered, the ledger is closed, within 10 s.
 
+mod credentials;
 pub mod platform;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -22,14 +23,14 @@ use url::Url;
 
 use crate::{
     auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
-    config::{Config, GraphCredentials, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
+    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
     domain::{
         clock::Clock,
         ids::PlatformId,
         operation::Deadlines,
         trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
-    gateway::{AcsSigner, Gateway, GraphTokens, InFlight, Signer},
+    gateway::{Gateway, InFlight},
     http::{
         api::{self, Api, Guard, PrivateToken, Service},
         metrics::Metrics,
@@ -242,18 +243,13 @@ fn gateways(
     (ledger, in_flight): (&Ledger, &InFlight),
     clock: &Clock,
 ) -> Result<Vec<Gateway>, BuildError> {
-    let credentials = &config.gateway.credentials;
-    let access_key = credentials.acs.as_ref().map(|acs| access_key(&acs.access_key_file)).transpose()?;
-    let tokens = match (&credentials.graph, &config.gateway.graph) {
-        (Some(graph), Some(upstream)) => Some(graph_tokens(graph, upstream, client)?),
-        _ => None,
-    };
+    let signers = [("graph", credentials::for_graph(config, client)?), ("acs", credentials::for_acs(config, client)?)];
     let upstreams = [("graph", &config.gateway.graph), ("acs", &config.gateway.acs)];
     let gateway = |(name, upstream): (&str, &Option<Url>)| {
         Some(Gateway {
             source: source(name)?,
             upstream: upstream.clone()?,
-            signer: if name == "graph" { tokens.clone().map(Signer::Tokens) } else { access_key.clone().map(Signer::AccessKey) },
+            signer: signers.iter().find(|(of, _)| *of == name).and_then(|(_, signer)| signer.clone()),
             pass_unrecognised: config.gateway.pass_unrecognised,
             client: client.clone(),
             ledger: ledger.clone(),
@@ -262,26 +258,6 @@ fn gateways(
         })
     };
     Ok(upstreams.into_iter().filter_map(gateway).collect())
-}
-
-fn access_key(file: &Path) -> Result<AcsSigner, BuildError> {
-    AcsSigner::new(read_secret(file)?.expose())
-        .map_err(|error| BuildError::Credentials { file: file.to_owned(), why: error.to_string() })
-}
-
-fn graph_tokens(graph: &GraphCredentials, upstream: &Url, client: &HttpClient) -> Result<GraphTokens, BuildError> {
-    let unusable = |why: String| BuildError::Credentials { file: graph.client_secret_file.clone(), why };
-    let global = || Url::parse("https://login.microsoftonline.com").map_err(|error| unusable(error.to_string()));
-    let authority = graph.authority.clone().map_or_else(global, Ok)?;
-    let secret = read_secret(&graph.client_secret_file)?;
-    Ok(GraphTokens::new(authority, graph.tenant.clone(), graph.client_id.clone(), secret, upstream, client.clone()))
-}
-
-fn read_secret(file: &Path) -> Result<Secret, BuildError> {
-    let unusable = |why: String| BuildError::Credentials { file: file.to_owned(), why };
-    let text = std::fs::read_to_string(file).map_err(|error| unusable(error.to_string()))?;
-    let secret = text.trim();
-    if secret.is_empty() { Err(unusable("it is empty".to_owned())) } else { Ok(Secret::new(secret.to_owned())) }
 }
 
 fn build_receiver(

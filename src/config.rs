@@ -5,6 +5,7 @@
 //! [`Config::load`]. To add a key: a field here, its line in `config/default.toml`, its rule in `check`.
 
 mod check;
+mod credentials;
 mod error;
 mod layers;
 mod values;
@@ -22,6 +23,7 @@ use url::Url;
 
 use self::layers::Origins;
 pub use self::{
+    credentials::{AcsCredentials, Application, Credentials, GraphCredentials, Proof},
     error::{ConfigError, Place},
     values::{LedgerUrl, SharedSecret, TokenHash},
 };
@@ -244,41 +246,6 @@ pub struct Gateway {
     /// With what the gateway signs.
     #[serde(default)]
     pub credentials: Credentials,
-}
-
-/// `[gateway.credentials]`: with what the gateway signs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credentials {
-    /// Of the bot's application, for Graph.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub graph: Option<GraphCredentials>,
-    /// Of the Communication Services resource.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acs: Option<AcsCredentials>,
-}
-
-/// `[gateway.credentials.graph]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GraphCredentials {
-    /// The tenant of calls of which none is known.
-    pub tenant: String,
-    /// The application.
-    pub client_id: String,
-    /// A file with its secret.
-    pub client_secret_file: PathBuf,
-    /// Where tokens are issued; the global cloud's unless told.
-    #[serde(with = "values::upstream", default, skip_serializing_if = "Option::is_none")]
-    pub authority: Option<Url>,
-}
-
-/// `[gateway.credentials.acs]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AcsCredentials {
-    /// A file with an access key of the resource.
-    pub access_key_file: PathBuf,
 }
 
 /// `[log]`: what is written to stderr.

@@ -23,8 +23,10 @@
 //! ```
 //!
 //! From the header to the proof: [`bearer`] finds the token, `token` takes it apart, [`Authenticator`] finds the
-//! key that signed it (`key_store`, `discovery`, `keys`), `verify` reads the claims.
+//! key that signed it (`key_store`, `discovery`, `keys`), `verify` reads the claims. The other way round, [`ClientCertificate`] proves
+//! who we are.
 
+mod assertion;
 mod authenticator;
 mod bearer;
 mod dev_issuer;
@@ -39,6 +41,7 @@ use std::time::Duration;
 
 use crate::domain::{ids::PlatformId, rejection::RejectionReason, trust::Admitted};
 
+pub use assertion::{CertificateError, ClientCertificate};
 pub use authenticator::{Authenticator, SetupError};
 pub use bearer::bearer;
 pub use dev_issuer::{DevIssuer, DevIssuerError, self_test};

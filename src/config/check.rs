@@ -130,16 +130,17 @@ impl Config {
                 "needs at least one [[private.token]] with the scope `write`: without, anybody on this machine could act in our name",
             );
         }
-        match &credentials.acs {
-            Some(_) if self.gateway.acs.is_none() => fault("gateway.credentials.acs", "is of no use without `gateway.acs`"),
-            _ => match &credentials.graph {
-                Some(graph) if graph.tenant.trim().is_empty() => fault("gateway.credentials.graph.tenant", "must not be empty"),
-                Some(graph) if graph.client_id.trim().is_empty() => {
-                    fault("gateway.credentials.graph.client_id", "must not be empty")
-                }
-                _ => Ok(()),
-            },
+        if credentials.acs.is_some() && self.gateway.acs.is_none() {
+            return fault("gateway.credentials.acs", "is of no use without `gateway.acs`");
         }
+        let graph = credentials.graph.as_ref().map(|graph| graph.application().map(drop));
+        let acs = credentials.acs.as_ref().map(|acs| acs.application().map(drop));
+        for (platform, checked) in [("graph", graph), ("acs", acs)] {
+            if let Some(Err((key, why))) = checked {
+                return fault(format!("gateway.credentials.{platform}.{key}"), why);
+            }
+        }
+        Ok(())
     }
 
     fn check_deadlines(&self) -> Result<(), Fault> {

@@ -18,7 +18,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    graph_token::GraphTokens,
+    entra_token::EntraTokens,
     in_flight::InFlight,
     path::is_odd,
     signing::{AcsSigner, imf_fixdate},
@@ -76,8 +76,8 @@ pub struct Gateway {
 pub enum Signer {
     /// An access key of a Communication Services resource.
     AccessKey(AcsSigner),
-    /// Tokens of an application, for Graph.
-    Tokens(GraphTokens),
+    /// Tokens of an application; for Graph of the call's own tenant.
+    Tokens(EntraTokens),
 }
 
 /// A signature that is made for each try, or a token that serves for all.
@@ -242,13 +242,14 @@ impl Gateway {
         };
         let now = self.clock.now();
         let tenant = match call {
-            Some(call) => {
+            // a resource of Communication Services has one tenant, whoever calls
+            Some(call) if self.source.name() == "graph" => {
                 self.ledger.reader().call(call, now).await.unwrap_or_default().into_iter().find_map(|row| row.tenant_id)
             }
-            None => None,
+            _ => None,
         };
         tokens.authorization(tenant.as_deref(), now).await.map(Signing::Token).map_err(|error| {
-            tracing::error!(error = %error, "the gateway has no token for Graph");
+            tracing::error!(error = %error, "the gateway has no token to sign with");
             NotForwarded::NoToken
         })
     }

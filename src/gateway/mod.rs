@@ -3,8 +3,8 @@
 //! [`Gateway`] passes requests on and writes down their answers; [`register`] takes the word of a bot that sends by itself.
 //! Called by `http`.
 
+mod entra_token;
 mod forward;
-mod graph_token;
 mod in_flight;
 mod path;
 mod signing;
@@ -15,8 +15,8 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 
 pub use self::{
+    entra_token::{EntraTokens, NoToken, Proof},
     forward::{BotRequest, Gateway, MAX_REQUEST, NotForwarded, PlatformAnswer, Signer},
-    graph_token::{GraphTokens, NoToken},
     in_flight::InFlight,
     signing::{AcsSigner, BadKey},
 };

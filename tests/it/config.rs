@@ -521,6 +521,27 @@ fn a_gateway_that_signs_takes_a_token() {
     assert!(load(&format!("{signs}{TOKEN}"), &[]).is_ok());
     let error = load(&format!("[gateway.credentials.acs]\naccess_key_file = \"k\"\n{TOKEN}"), &[]).unwrap_err().to_string();
     assert!(error.contains("is of no use without `gateway.acs`"), "{error}");
+    let acs = |lines: &str| {
+        format!("[gateway]\nacs = \"https://contoso.communication.azure.com\"\n[gateway.credentials.acs]\n{lines}{TOKEN}")
+    };
+    let application = "tenant = \"t\"\nclient_id = \"c\"\n";
+    assert!(load(&acs(&format!("{application}certificate_file = \"f\"\n")), &[]).is_ok());
+    for (lines, why) in [
+        ("", "acs.tenant: must not be empty"),
+        ("tenant = \"t\"\n", "acs.client_id: must not be empty"),
+        (application, "acs.client_secret_file: is missing"),
+        (
+            &format!("{application}client_secret_file = \"s\"\ncertificate_file = \"f\"\n"),
+            "acs.certificate_file: cannot stand beside",
+        ),
+        (&format!("{application}access_key_file = \"k\"\n"), "acs.access_key_file: cannot stand beside an application"),
+    ] {
+        let error = load(&acs(lines), &[]).unwrap_err().to_string();
+        assert!(error.contains(&format!("gateway.credentials.{why}")), "{error}");
+    }
+    let graph = format!("[gateway.credentials.graph]\ntenant = \"t\"\nclient_id = \" \"\ncertificate_file = \"f\"\n{TOKEN}");
+    let error = load(&graph, &[]).unwrap_err().to_string();
+    assert!(error.contains("gateway.credentials.graph.client_id: must not be empty"), "{error}");
     let error = load("[gateway]\ngraph = \"http://graph.example\"\n", &[]).unwrap_err().to_string();
     assert!(error.contains("gateway.graph") && error.contains("must be https"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! The recording gateway, with a platform behind it that answers as it is told.
 
+mod signing;
 mod trouble;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,5 @@
-//! Graph's tokens for the application itself: client credentials ("The OAuth 2.0 client credentials flow on the Microsoft
-//! identity platform"), cached until shortly before their end, one request at a time for each tenant.
+//! Entra's tokens for the application itself: client credentials ("The OAuth 2.0 client credentials flow on the Microsoft
+//! identity platform"), with a secret or a certificate, cached until shortly before their end, one request at a time for each tenant.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -8,26 +8,40 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::net::{FetchError, HttpClient, Method, Request, Secret};
+use crate::{
+    auth::{CertificateError, ClientCertificate},
+    net::{FetchError, HttpClient, Method, Request, Secret},
+};
 
 /// How long before its end a token is no longer used.
 const MARGIN: Duration = Duration::from_mins(5);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 64 * 1024;
+/// The kind of proof that a signed JWT is (RFC 7523, §2.2).
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Gets tokens for one application. Cheap to clone; the clones share their tokens.
 #[derive(Clone)]
-pub struct GraphTokens {
+pub struct EntraTokens {
     /// Where tokens are issued: `https://login.microsoftonline.com`.
     authority: Url,
     /// The tenant of calls of which none is known.
     tenant: String,
     client_id: String,
-    secret: Secret,
+    proof: Proof,
     /// What they are for: `https://graph.microsoft.com/.default`.
     scope: String,
     client: HttpClient,
     tenants: Arc<Mutex<BTreeMap<String, Arc<Held>>>>,
+}
+
+/// What proves who the application is.
+#[derive(Clone)]
+pub enum Proof {
+    /// Its secret.
+    Secret(Secret),
+    /// Its certificate.
+    Certificate(Arc<ClientCertificate>),
 }
 
 /// The token of a tenant; whoever asks for it holds the lock.
@@ -44,6 +58,9 @@ pub enum NoToken {
     /// Where they are issued cannot be reached.
     #[error("the token could not be asked for: {0}")]
     Fetch(FetchError),
+    /// Nothing could be signed to ask with.
+    #[error(transparent)]
+    Certificate(CertificateError),
     /// It says no.
     #[error("no token was given ({status} {error})")]
     Refused {
@@ -66,15 +83,14 @@ struct Error {
     error: String,
 }
 
-impl GraphTokens {
-    /// Tokens of this application for what is at `upstream`.
+impl EntraTokens {
+    /// Tokens of this application, for this scope.
     #[must_use]
-    pub fn new(authority: Url, tenant: String, client_id: String, secret: Secret, upstream: &Url, client: HttpClient) -> Self {
-        let scope = format!("{}/.default", upstream.origin().ascii_serialization());
-        Self { authority, tenant, client_id, secret, scope, client, tenants: Arc::default() }
+    pub fn new(authority: Url, (tenant, client_id): (String, String), proof: Proof, scope: String, client: HttpClient) -> Self {
+        Self { authority, tenant, client_id, proof, scope, client, tenants: Arc::default() }
     }
 
-    /// The value of `Authorization` for a request about a call of this tenant: Graph refuses tokens of another (7505).
+    /// The value of `Authorization` for a request about what is of this tenant: Graph refuses tokens of another than the call's (7505).
     pub(super) async fn authorization(&self, tenant: Option<&str>, now: Timestamp) -> Result<Secret, NoToken> {
         let tenant = tenant.unwrap_or(&self.tenant);
         let of_tenant = Arc::clone(self.tenants.lock().await.entry(tenant.to_owned()).or_default());
@@ -82,7 +98,7 @@ impl GraphTokens {
         if let Some(token) = held.as_ref().filter(|token| now < token.good_until) {
             return Ok(token.authorization.clone());
         }
-        let Given { access_token, expires_in } = self.ask(tenant).await?;
+        let Given { access_token, expires_in } = self.ask(tenant, now).await?;
         let good_for = Duration::from_secs(expires_in).saturating_sub(MARGIN);
         let token = Token {
             authorization: Secret::new(format!("Bearer {access_token}")),
@@ -91,15 +107,21 @@ impl GraphTokens {
         Ok(held.insert(token).authorization.clone())
     }
 
-    async fn ask(&self, tenant: &str) -> Result<Given, NoToken> {
+    async fn ask(&self, tenant: &str, now: Timestamp) -> Result<Given, NoToken> {
         let mut url = self.authority.clone();
         url.set_path(&format!("{tenant}/oauth2/v2.0/token"));
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &self.client_id)
-            .append_pair("client_secret", self.secret.expose())
-            .append_pair("scope", &self.scope)
-            .finish();
+            .append_pair("scope", &self.scope);
+        match &self.proof {
+            Proof::Secret(secret) => form.append_pair("client_secret", secret.expose()),
+            Proof::Certificate(certificate) => {
+                let assertion = certificate.assertion(&self.client_id, url.as_str(), now).map_err(NoToken::Certificate)?;
+                form.append_pair("client_assertion_type", ASSERTION).append_pair("client_assertion", assertion.expose())
+            }
+        };
+        let form = form.finish();
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")];
         let request = Request {
             method: Method::Post,
@@ -119,8 +141,8 @@ impl GraphTokens {
     }
 }
 
-impl fmt::Debug for GraphTokens {
+impl fmt::Debug for EntraTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GraphTokens").field("authority", &self.authority.as_str()).finish_non_exhaustive()
+        f.debug_struct("EntraTokens").field("authority", &self.authority.as_str()).finish_non_exhaustive()
     }
 }
