@@ -319,6 +319,8 @@ pub enum Cause {
     Request(RequestId),
     /// The answer to a request.
     Response(RequestId),
+    /// That time was over, and nobody had told its end.
+    Deadline,
 }
 
 /// A step in the life of an operation.
@@ -334,6 +336,24 @@ pub struct Transition {
     pub cause: Cause,
     /// What a reader must know to trust this line.
     pub note: Option<String>,
+}
+
+impl Operation {
+    /// The states passed by `now`, and, if its time was over before word of its end came, when that was.
+    #[must_use]
+    pub fn history_until(self, now: Timestamp, deadlines: &Deadlines) -> Vec<Transition> {
+        let since = self.requested_at.unwrap_or(self.first_seen_at);
+        let deadline = self.deadline.unwrap_or_else(|| deadlines.deadline(&self.kind, since));
+        let mut history = self.history;
+        let in_time = history.last().is_some_and(|step| step.to.is_final() && step.at <= deadline);
+        let behind = history.iter().position(|step| step.at > deadline).unwrap_or(history.len());
+        let before = behind.checked_sub(1).and_then(|at| history.get(at)).map(|step| step.to);
+        if let Some(state) = before.filter(|_| !in_time && deadline <= now) {
+            let note = Some("overdue: no word of its end had come".to_owned());
+            history.insert(behind, Transition { from: Some(state), to: state, at: deadline, cause: Cause::Deadline, note });
+        }
+        history
+    }
 }
 
 /// How long an operation may stay open before it is overdue, by kind.

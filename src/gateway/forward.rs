@@ -101,6 +101,8 @@ pub struct BotRequest {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// How long what it asks for may take; as configured for its kind unless told.
+    pub deadline: Option<Duration>,
 }
 
 /// The platform's answer.
@@ -160,7 +162,7 @@ impl Gateway {
             kind: understood.kind.to_owned(),
             context: understood.context,
             via: Via::Gateway,
-            deadline: None,
+            deadline: request.deadline.and_then(|allowed| self.clock.now().checked_add(allowed).ok()),
             cancels: understood.cancels,
             acts_on: understood.acts_on,
             shows: None, // the store knows by which token

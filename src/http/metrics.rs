@@ -1,4 +1,4 @@
-//! What is counted: nothing here ever looks at a table.
+//! What is counted, and what stands at the moment of a scrape.
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,6 +58,7 @@ pub struct Metrics {
     commit_deliveries: Histogram,
     finals: Family<StateLabels, Counter>,
     queue: Gauge,
+    overdue: Gauge,
     writable: Gauge,
     key_age: Family<KeyLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     refreshes: Family<RefreshLabels, Counter>,
@@ -83,6 +84,7 @@ impl Metrics {
             commit_deliveries: Histogram::new(SIZES),
             finals: Family::default(),
             queue: Gauge::default(),
+            overdue: Gauge::default(),
             writable: Gauge::default(),
             key_age: Family::default(),
             refreshes: Family::default(),
@@ -97,6 +99,7 @@ impl Metrics {
         registry.register_with_unit("commit", "Time of a commit", seconds(), m.commit_seconds.clone());
         registry.register("commit_deliveries", "Deliveries in a commit", m.commit_deliveries.clone());
         registry.register("queue_depth", "Deliveries waiting for the writer", m.queue.clone());
+        registry.register("operations_overdue", "Open operations past their deadlines, counted up to 10,000", m.overdue.clone());
         registry.register("ledger_writable", "1 while the ledger can be written", m.writable.clone());
         registry.register_with_unit("key_store_age", "Age of the keys", seconds(), m.key_age.clone());
         registry.register("key_store_refreshes", "Refreshes of the keys since the start", m.refreshes.clone());
@@ -130,11 +133,15 @@ impl Metrics {
         }
     }
 
-    /// The metrics as text, in the `OpenMetrics` form that Prometheus reads.
+    /// The metrics as text, in the `OpenMetrics` form that Prometheus reads. How many operations are `overdue` is as it was, if that
+    /// could not be read.
     ///
     /// # Errors
     /// If the text cannot be made.
-    pub fn scrape(&self, ledger: &Ledger, keys: &[KeySetStatus]) -> Result<String, std::fmt::Error> {
+    pub fn scrape(&self, ledger: &Ledger, keys: &[KeySetStatus], overdue: Option<i64>) -> Result<String, std::fmt::Error> {
+        if let Some(overdue) = overdue {
+            self.overdue.set(overdue);
+        }
         self.queue.set(i64::try_from(ledger.queue_depth()).unwrap_or(i64::MAX));
         self.writable.set(i64::from(ledger.is_writable()));
         for set in keys {

@@ -277,6 +277,27 @@ async fn what_begins_no_operation_is_passed_on_only_where_that_is_wanted_and_odd
 }
 
 #[tokio::test]
+async fn a_request_may_have_a_deadline_of_its_own() {
+    let server = platform(ResponseTemplate::new(202)).await;
+    let app = app_before(&server.uri(), "graph", "").await;
+    let post = async |deadline: &str| {
+        let request = app.client.post(format!("{}/gateway/graph/v1.0/communications/calls/{CALL}/record", app.private));
+        send(request.header("Callback-Ledger-Deadline", deadline).body("{}")).await
+    };
+    for wrong in ["0", "soon", "2678401", "-1"] {
+        let refused = post(wrong).await;
+        assert_eq!((refused.status, &refused.json()["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_body")), "{wrong}");
+    }
+    assert!(server.received_requests().await.unwrap().is_empty());
+    assert_eq!(post("60").await.status, StatusCode::ACCEPTED);
+    assert!(!server.received_requests().await.unwrap()[0].headers.contains_key("callback-ledger-deadline"));
+    let asked = only(&app, "kind=recordOperation").await;
+    let time = |name: &str| asked[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let allowed = time("deadline").duration_since(time("requestedAt")).as_secs();
+    assert!((59..=60).contains(&allowed), "{asked:#}");
+}
+
+#[tokio::test]
 async fn with_tokens_the_gateway_has_its_own_header_and_takes_the_scope_to_write() {
     let server = platform(ResponseTemplate::new(202)).await;
     let hash = |token: &str| {

@@ -151,7 +151,22 @@ async fn a_deadline_is_kept_and_settled_by_the_word_that_still_comes() {
     }
     let overdue = app.list("/v1/operations?overdue=true").await;
     assert_eq!((overdue.len(), &overdue[0]["id"]), (1, &asked["id"]));
+    let metrics = async || String::from_utf8(app.get("/metrics").await.body).unwrap();
+    assert!(metrics().await.contains("callback_ledger_operations_overdue 1\n"));
     app.post(operation("recordOperation", "o1", "soon", "completed", None)).await;
+    assert!(metrics().await.contains("callback_ledger_operations_overdue 0\n"));
+    let history = app.list(&format!("/v1/operations/{}/history", asked["id"].as_str().unwrap())).await;
+    let steps: Vec<_> = history.iter().map(|step| (&step["from"], &step["to"], &step["cause"]["type"])).collect();
+    let (requested, completed) = (json!("requested"), json!("completed"));
+    assert_eq!(
+        steps,
+        [
+            (&Value::Null, &requested, &json!("request")),
+            (&requested, &requested, &json!("deadline")),
+            (&requested, &completed, &json!("notification")),
+        ]
+    );
+    assert_eq!((&history[1]["cause"]["id"], &history[1]["at"]), (&Value::Null, &asked["deadline"]));
     let told = show(&app, &asked["id"]).await;
     assert_eq!((&told["state"], &told["overdue"], &told["deadline"]), (&json!("completed"), &json!(false), &Value::Null));
 }

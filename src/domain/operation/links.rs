@@ -35,10 +35,11 @@ impl Told<'_> {
     /// Where the ledger got word of its end.
     fn ended(&self) -> Option<Seq> {
         let step = self.operation.history.last().filter(|step| step.to.is_final())?;
-        Some(match step.cause {
-            Cause::Notification(id) => id.0,
-            Cause::Request(id) | Cause::Response(id) => id.0,
-        })
+        match step.cause {
+            Cause::Notification(id) => Some(id.0),
+            Cause::Request(id) | Cause::Response(id) => Some(id.0),
+            Cause::Deadline => None,
+        }
     }
 
     /// Since when the ledger knows of it.

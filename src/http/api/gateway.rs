@@ -1,5 +1,7 @@
 //! `/gateway/…`: a bot's own requests on their way to a platform.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -9,7 +11,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 
-use super::{Api, Leave};
+use super::{Api, Leave, register::MAX_DEADLINE};
 use crate::{
     gateway::{BotRequest, MAX_REQUEST, NotForwarded},
     http::problem::{Problem, not_recorded},
@@ -17,6 +19,9 @@ use crate::{
 
 /// The header in which our own token travels here, where `Authorization` is the platform's.
 pub(super) const TOKEN_HEADER: &str = "callback-ledger-token";
+
+/// The header that says how long what is asked for may take, in seconds.
+const DEADLINE_HEADER: &str = "callback-ledger-deadline";
 
 /// What stays behind on either way: what is between two neighbours (RFC 9110 §7.6.1), our own, and what tells of the machine that
 /// the bot runs on. Bodies are asked for as they are, so that the answer can be read.
@@ -37,6 +42,7 @@ const KEPT_BACK: &[&str] = &[
     "cookie",
     "forwarded",
     TOKEN_HEADER,
+    DEADLINE_HEADER,
 ];
 
 /// Any method, any path behind `/gateway/<source>`.
@@ -65,6 +71,7 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
         query: request.uri().query().map(ToOwned::to_owned),
         headers: passed(request.headers()),
         body,
+        deadline: deadline(request.headers())?,
     };
     let answer = gateway.forward(writer, asked).await.map_err(problem)?;
     let status = StatusCode::from_u16(answer.status).map_err(|_odd| Problem::UpstreamUnreachable)?;
@@ -73,6 +80,15 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
         response.append_header((name.as_str(), value.as_str()));
     }
     Ok(response.body(answer.body))
+}
+
+/// How long what is asked for may take.
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
+    let Some(told) = headers.get(DEADLINE_HEADER) else { return Ok(None) };
+    let seconds: Option<u64> = told.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let seconds = seconds.filter(|seconds| (1..=MAX_DEADLINE).contains(seconds));
+    let invalid = || Problem::InvalidBody(format!("Callback-Ledger-Deadline: 1 to {MAX_DEADLINE} seconds"));
+    seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(invalid)
 }
 
 /// The headers that are passed on; those that `Connection` names are not.

@@ -29,7 +29,7 @@ const MAX_CONTEXT: usize = 20_000;
 /// The longest name of a kind, and the longest key (bytes).
 const MAX_NAME: usize = 256;
 /// The longest time that a request may be allowed (seconds): a month.
-const MAX_DEADLINE: u64 = 31 * 24 * 60 * 60;
+pub(super) const MAX_DEADLINE: u64 = 31 * 24 * 60 * 60;
 
 /// What a bot asks of a platform by itself.
 #[derive(Debug, Deserialize, ToSchema)]

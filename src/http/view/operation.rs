@@ -118,18 +118,21 @@ pub struct CauseView {
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     kind: &'static str,
-    id: String,
+    /// The notification or the request; null where time alone caused it.
+    id: Option<String>,
 }
 
 impl From<Transition> for HistoryView {
     fn from(step: Transition) -> Self {
         let cause = match step.cause {
-            Cause::Notification(id) => ("notification", id.0, id.to_string()),
-            Cause::Request(id) => ("request", id.0, id.to_string()),
-            Cause::Response(id) => ("response", id.0, id.to_string()),
+            Cause::Notification(id) => ("notification", id.0.0, Some(id.to_string())),
+            Cause::Request(id) => ("request", id.0.0, Some(id.to_string())),
+            Cause::Response(id) => ("response", id.0.0, Some(id.to_string())),
+            // positions are microseconds
+            Cause::Deadline => ("deadline", step.at.as_microsecond(), None),
         };
         Self {
-            seq: cause.1.0,
+            seq: cause.1,
             at: time(step.at),
             from: step.from.map(State::as_str),
             to: step.to.as_str(),

@@ -95,6 +95,20 @@ pub(super) fn page_sql(
     Ok(sql)
 }
 
+/// How many are overdue, counted up to a limit, so that a scrape of the metrics costs little whatever has been left open.
+pub(super) fn overdue_sql(deadlines: &Deadlines, now: Timestamp, limit: i64) -> Result<QueryBuilder<Sqlite>, StoreError> {
+    let mut sql = QueryBuilder::new(
+        "SELECT count(*) FROM (
+             SELECT 1 FROM operation
+             JOIN call ON call.id = operation.call_id
+             WHERE operation.state IN ('requested', 'accepted', 'running') AND NOT ",
+    );
+    push_lapsed(&mut sql, now).push(" AND (");
+    push_deadline_passed(&mut sql, deadlines, now)?;
+    sql.push(") LIMIT ").push_bind(limit).push(")");
+    Ok(sql)
+}
+
 /// The grace period of its call is over, and nobody has written down yet what that means for it.
 fn push_lapsed(sql: &mut QueryBuilder<Sqlite>, now: Timestamp) -> &mut QueryBuilder<Sqlite> {
     sql.push("(call.settled = 0 AND call.lapses_at IS NOT NULL AND call.lapses_at <= ").push_bind(now.as_millisecond()).push(")")

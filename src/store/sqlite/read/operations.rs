@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{
     LedgerReader,
-    operation_page::{SELECT_OPERATION, page_sql},
+    operation_page::{SELECT_OPERATION, overdue_sql, page_sql},
     paged, read_json,
 };
 use crate::{
@@ -99,6 +99,16 @@ impl LedgerReader {
             .collect()
     }
 
+    /// How many operations are overdue by `now`: at the most 10,000.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn overdue(&self, now: Timestamp) -> Result<i64, StoreError> {
+        let mut connection = self.connection().await?;
+        let mut sql = overdue_sql(&self.deadlines, now, MANY_OVERDUE)?;
+        Ok(sql.build_query_scalar().fetch_one(&mut *connection).await?)
+    }
+
     /// The states that an operation went through by `now`, oldest first; `None` if there is no such operation.
     ///
     /// # Errors
@@ -108,9 +118,12 @@ impl LedgerReader {
         let fact = NotificationId(id.0);
         let told = told_by(&mut connection, fact, now).await?;
         let operation = told.and_then(|told| told.into_iter().find(|operation| tells(operation, fact)));
-        Ok(operation.map(|operation| operation.history))
+        Ok(operation.map(|operation| operation.history_until(now, &self.deadlines)))
     }
 }
+
+/// The most overdue operations that are counted.
+const MANY_OVERDUE: i64 = 10_000;
 
 #[derive(sqlx::FromRow)]
 struct OperationSql {
