@@ -3,7 +3,11 @@
 mod signing;
 mod trouble;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use callback_ledger::{
     domain::{
@@ -594,6 +598,62 @@ async fn a_request_that_was_sent_is_known_however_the_gateway_died() {
         assert!(told, "{context}: {operation:#}");
     }
     assert_eq!(list(&gateway.private, "/v1/operations?state=refused").await, Vec::<Value>::new());
+}
+
+/// Killed at each commit in turn: as it opens the ledger, as it writes the request down, as it writes the answer down.
+#[tokio::test]
+async fn a_gateway_killed_at_any_commit_has_sent_nothing_that_the_ledger_does_not_know() {
+    let answer = ResponseTemplate::new(200).set_body_json(json!({ "status": "running" }));
+    let server = platform(answer).await;
+    let folder = tempfile::tempdir().unwrap();
+    served_before(folder.path(), &server.uri()).sigkill(); // the ledger is there
+    let sections = format!("[gateway]\ngraph = \"{}\"\n", server.uri());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (mut answered, mut died, mut survived) = (BTreeSet::new(), 0, 0);
+    for nth in 1..60 {
+        let gateway = match Served::start_to_be_killed(folder.path(), &sections, nth) {
+            Ok(Some(gateway)) => gateway,
+            Ok(None) => {
+                died += 1;
+                continue;
+            }
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+        };
+        let context = format!("commit-{nth}");
+        let url = format!("{}/gateway/graph/v1.0/communications/calls/{CALL}/record", gateway.private);
+        match client.post(url).body(json!({ "clientContext": context }).to_string()).send().await {
+            Ok(answer) if answer.status() == StatusCode::OK => {
+                answered.insert(context);
+                survived += 1;
+            }
+            _ => died += 1,
+        }
+        gateway.sigkill();
+        if survived == 3 {
+            break;
+        }
+    }
+    assert!(died >= 2 && survived == 3, "it died {died} times and survived {survived}");
+    let gateway = served_before(folder.path(), &server.uri());
+    let known: BTreeMap<String, Value> = list(&gateway.private, "/v1/operations?limit=250")
+        .await
+        .into_iter()
+        .map(|operation| (operation["context"].as_str().unwrap().to_owned(), operation))
+        .collect();
+    let seen = server.received_requests().await.unwrap();
+    for request in &seen {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert!(known.contains_key(body["clientContext"].as_str().unwrap()), "{body} was sent and is not known");
+    }
+    assert!(seen.len() > answered.len(), "one was killed as it wrote down an answer");
+    for (context, operation) in &known {
+        let expected = if answered.contains(context) { operation["state"] == "running" } else { true };
+        let told = operation["state"] == "running" || operation["flags"] == json!(["unanswered"]);
+        assert!(expected && told, "{context}: {operation:#}");
+    }
 }
 
 #[tokio::test]

@@ -72,7 +72,32 @@ impl Served {
         Self { child, public: address("public"), private: address("private") }
     }
 
+    /// Starts so that it is killed as its thread begins its `nth` sync of the disk; `None` if that was before it listened. `Err` says
+    /// why nobody can do that here.
+    pub fn start_to_be_killed(folder: &Path, sections: &str, nth: usize) -> Result<Option<Self>, String> {
+        let file = configuration_with(folder, sections);
+        let mut command = Command::new("strace");
+        command.current_dir(folder).env_clear().stdin(Stdio::null()).args(["-f", "-qq", "-o", "/dev/null"]);
+        command.args(["-e", "trace=fsync,fdatasync", "-e", &format!("inject=fsync,fdatasync:signal=SIGKILL:when={nth}")]);
+        command.arg(env!("CARGO_BIN_EXE_callback-ledger")).args(["serve", "--dev", "--config"]).arg(file);
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| format!("strace cannot be run: {error}"))?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let ended = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            return if said.contains("strace:") { Err(said.into_owned()) } else { Ok(None) };
+        }
+        // what it says from now on nobody reads
+        drop(child.stderr.take());
+        let addresses: Value = serde_json::from_str(&line).unwrap();
+        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
+        Ok(Some(Self { public: address("public"), private: address("private"), child }))
+    }
+
     pub fn sigkill(mut self) {
+        kill_children(&self.child);
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -89,8 +114,18 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        kill_children(&self.child);
         let _dead = self.child.kill();
         let _reaped = self.child.wait();
+    }
+}
+
+/// Kills what a process that only watches has started.
+fn kill_children(parent: &Child) {
+    let pid = parent.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for child in children.split_whitespace() {
+        let _dead = Command::new("kill").args(["-KILL", child]).status();
     }
 }
 
