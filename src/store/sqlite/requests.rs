@@ -51,6 +51,7 @@ pub(super) async fn record_request(
         let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
         (call(connection, master, positions, new.source, &call_id, new.requested_at).await?, stray)
     };
+    positions.no_strays &= stray == Stray::No;
     if let Some(shows) = &new.shows
         && let Some(seal) = seal_of(connection, master, call).await?
     {

@@ -69,17 +69,23 @@ pub(super) async fn lead_home(
     source: &str,
 ) -> Result<Batched, StoreError> {
     let mut batched = Batched::default();
-    let strays: Vec<(i64, i64, bool)> = sqlx::query_as(
-        "SELECT request.id, request.call_id, stray = 1
+    if positions.no_strays {
+        return Ok(batched);
+    }
+    let strays: Vec<(i64, i64, bool, bool)> = sqlx::query_as(
+        "SELECT request.id, request.call_id, stray = 1, call.source = ?1
          FROM request INDEXED BY request_stray
          JOIN call ON call.id = request.call_id
-         WHERE stray > 0 AND request.id > ?2 AND call.source = ?1
+         WHERE stray > 0 AND request.id > ?2
          ORDER BY request.id",
     )
     .bind(source)
     .bind(positions.next().0 - WAITED_FOR)
     .fetch_all(&mut *connection)
     .await?;
+    positions.no_strays = strays.is_empty();
+    let strays: Vec<(i64, i64, bool)> =
+        strays.into_iter().filter(|(.., same_source)| *same_source).map(|(id, call, homeless, _)| (id, call, homeless)).collect();
     if strays.is_empty() {
         return Ok(batched);
     }

@@ -47,6 +47,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Positions {
     last: i64,
     clock: Clock,
+    /// Whether it is known that no request is a stray: then no notification need be looked at for one.
+    pub(super) no_strays: bool,
 }
 
 impl Positions {
@@ -283,7 +285,7 @@ impl Writer {
                 )
                 .fetch_one(&mut *connection)
                 .await?;
-                none.insert(Positions { last, clock: self.clock.clone() })
+                none.insert(Positions { last, clock: self.clock.clone(), no_strays: false })
             }
         };
         Ok((connection, positions))
@@ -291,6 +293,9 @@ impl Writer {
 
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
     fn failed(&mut self, error: &StoreError) -> RecordError {
+        if let Some(positions) = &mut self.positions {
+            positions.no_strays = false; // what was learnt may have been rolled back
+        }
         let refused = match error {
             StoreError::Database(error) => is_refusal(error),
             StoreError::Seal(_) | StoreError::Inconsistent { .. } => true,
