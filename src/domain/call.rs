@@ -169,6 +169,9 @@ pub struct CallStory {
     /// When word came that it was connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established_at: Option<Timestamp>,
+    /// The tag under which it was connected; of several, the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_as: Option<PlatformId>,
     /// When word came of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
@@ -225,6 +228,8 @@ impl CallStory {
         self.transfer_failed |= fact.is_failed_transfer();
         if fact.state == Some(CallState::Established) {
             self.established_at = least(self.established_at.take(), Some(&received_at));
+            let tag = fact.context.as_deref().and_then(PlatformId::parse);
+            self.connected_as = least(self.connected_as.take(), tag.as_ref());
         }
         if fact.state == Some(CallState::Terminated) {
             self.ended_at = least(self.ended_at.take(), Some(&received_at));

@@ -32,6 +32,9 @@ pub struct RequestFacts {
     /// The operation of another request that it acts on, where it names no call: a recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acts_on: Option<PlatformId>,
+    /// The conversation that it is about, where it names that instead of a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<PlatformId>,
     /// Whom it is about, and how a roster shows them once it is done; for requests of whose success nothing else tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows: Option<Person>,

@@ -165,12 +165,12 @@ impl Gateway {
             deadline: request.deadline.and_then(|allowed| self.clock.now().checked_add(allowed).ok()),
             cancels: understood.cancels,
             acts_on: understood.acts_on,
+            conversation: understood.conversation,
             shows: None, // the store knows by which token
         };
         let new = NewRequest {
             source: self.source.name(),
             call: understood.call,
-            conversation: understood.conversation,
             shows: understood.shows,
             requested_at: self.clock.now(),
             idempotency: None,

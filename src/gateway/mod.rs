@@ -62,11 +62,11 @@ pub async fn register(ledger: &Ledger, by: &impl Asking, asked: Registration, no
         via: Via::Registered,
         deadline: deadline.and_then(|allowed| now.checked_add(allowed).ok()),
         acts_on: None,
+        conversation: None,
         shows: None,
     };
     let idempotency = idempotency_key.map(|key| idempotency(by.name(), &key));
-    let request =
-        NewRequest { source: source.name(), call, conversation: None, shows: None, requested_at: now, idempotency, facts };
+    let request = NewRequest { source: source.name(), call, shows: None, requested_at: now, idempotency, facts };
     ledger.request(by, request).await
 }
 

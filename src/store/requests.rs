@@ -18,8 +18,6 @@ pub struct NewRequest {
     pub source: &'static str,
     /// The call that it is about; `None` if it begins one.
     pub call: Option<PlatformId>,
-    /// The conversation that it is about, where it names that instead of a call.
-    pub conversation: Option<PlatformId>,
     /// When it came.
     pub requested_at: Timestamp,
     /// What makes a second copy of it recognisable, if its sender gave it a key.

@@ -405,19 +405,13 @@ async fn what_was_asked_through_a_gateway_that_died_is_marked_at_the_next_start(
         deadline: None,
         cancels: None,
         acts_on: None,
+        conversation: None,
         shows: None,
     };
     for (call, via) in [("through", Via::Gateway), ("by-itself", Via::Registered)] {
         let call = PlatformId::parse(call);
-        let request = NewRequest {
-            source: "acs",
-            call,
-            conversation: None,
-            shows: None,
-            requested_at: Timestamp::now(),
-            idempotency: None,
-            facts: facts(via),
-        };
+        let request =
+            NewRequest { source: "acs", call, shows: None, requested_at: Timestamp::now(), idempotency: None, facts: facts(via) };
         test.ledger.request(&BOT, request).await.unwrap();
     }
     let test = test.restart().await;

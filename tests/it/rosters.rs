@@ -93,13 +93,13 @@ async fn ask(test: &TestLedger, kind: &str, on_hold: bool) -> RequestId {
         deadline: None,
         cancels: None,
         acts_on: None,
+        conversation: None,
         shows: None,
     };
     let condition = Condition { on_hold: Some(on_hold), muted: None };
     let shows = Some(NamedPerson { raw_id: "4:+14255550102".to_owned(), condition });
     let call = PlatformId::parse("leg");
-    let new =
-        NewRequest { source: "acs", call, conversation: None, shows, requested_at: Timestamp::now(), idempotency: None, facts };
+    let new = NewRequest { source: "acs", call, shows, requested_at: Timestamp::now(), idempotency: None, facts };
     test.ledger.request(&BOT, new).await.unwrap().request
 }
 

@@ -45,21 +45,14 @@ fn facts(kind: &str, context: Option<&str>) -> RequestFacts {
         deadline: None,
         cancels: None,
         acts_on: None,
+        conversation: None,
         shows: None,
     }
 }
 
 async fn request(test: &TestLedger, facts: RequestFacts, conversation: Option<&str>) -> RequestId {
-    let conversation = conversation.and_then(PlatformId::parse);
-    let new = NewRequest {
-        source: "acs",
-        call: None,
-        conversation,
-        shows: None,
-        requested_at: Timestamp::now(),
-        idempotency: None,
-        facts,
-    };
+    let facts = RequestFacts { conversation: conversation.and_then(PlatformId::parse), ..facts };
+    let new = NewRequest { source: "acs", call: None, shows: None, requested_at: Timestamp::now(), idempotency: None, facts };
     test.ledger.request(&BOT, new).await.unwrap().request
 }
 
@@ -137,6 +130,53 @@ async fn a_call_whose_answer_was_lost_is_found_by_its_tag_beside_one_that_was_an
         };
         assert_eq!(said(&test, "leg-1").await, [completed(TAGS[0], &[Flag::Unanswered])], "{order:?}");
         assert_eq!(said(&test, "leg-2").await, [completed(TAGS[2], &[])], "{order:?}");
+        agrees_with_its_facts(test).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_registered_by_its_tag_is_found_before_and_after_it_is_told() {
+    for (word, kind, state) in
+        [("CallConnected", "createCall", State::Completed), ("CreateCallFailed", "createCall", State::Failed)]
+    {
+        for registered_first in [true, false] {
+            let test = TestLedger::new().await;
+            let word = event(word, "leg-1", &json!({ "operationContext": "out" }));
+            let registered = || RequestFacts { via: Via::Registered, ..facts(kind, Some("out")) };
+            if registered_first {
+                request(&test, registered(), None).await;
+                hear(&test, &word, &[]).await;
+            } else {
+                hear(&test, &word, &[]).await;
+                request(&test, registered(), None).await;
+            }
+            assert_eq!(
+                said(&test, "leg-1").await,
+                [(kind.to_owned(), Some("out".to_owned()), state, Vec::new(), 1)],
+                "{registered_first}"
+            );
+            agrees_with_its_facts(test).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recording_whose_answer_was_lost_is_found_by_its_conversation() {
+    let words = [
+        Word::Answer(0, AnswerFacts::default(), None),
+        event("CallConnected", "leg-1", &json!({})),
+        event("CallConnected", "leg-2", &json!({})),
+        event("RecordingStateChanged", "leg-2", &json!({ "recordingId": "r1", "state": "active" })),
+    ];
+    for order in orders(words.len()) {
+        let test = TestLedger::new().await;
+        let start = request(&test, facts("startRecording", None), Some(CONVERSATION)).await;
+        for at in &order {
+            hear(&test, &words[*at], &[start]).await;
+        }
+        let told = ("startRecording".to_owned(), None, State::Running, vec![Flag::Unanswered], 1);
+        assert_eq!(said(&test, "leg-2").await, [told], "{order:?}");
+        assert_eq!(said(&test, "leg-1").await, [], "{order:?}");
         agrees_with_its_facts(test).await;
     }
 }

@@ -185,22 +185,24 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
             let state = call.story.state().map(CallState::as_str);
             let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
             let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup_hash(id.as_str()));
-            let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at);
+            let connected = hash(call.story.connected_as.as_ref());
+            let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at, connected);
             (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
         })
         .collect();
     sqlx::query(
         "INSERT INTO call
              (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
-              correlation_hash, server_call_hash, lapses_at)
+              correlation_hash, server_call_hash, lapses_at, connected_hash)
          SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
                 value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5,
-                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]'
+                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
          FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (id) DO UPDATE SET
              state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
              correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
+             connected_hash = excluded.connected_hash,
              lapses_at = coalesce(lapses_at, excluded.lapses_at),
              receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
              tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,

@@ -10,7 +10,7 @@ use super::{
     call_key_place, facts,
     projection::{self, SavedCall},
     read::read_lapse,
-    strays::{Stray, home_of_new, lead_home},
+    strays::{Stray, after_one_less, forget, leave_leads, settle},
     writer::Positions,
 };
 use crate::{
@@ -40,18 +40,11 @@ pub(super) async fn record_request(
         return Ok((Batched::default(), known));
     }
     let id = RequestId(positions.next());
-    let named = (new.facts.acts_on.as_ref(), new.conversation.as_ref());
-    let home = if new.call.is_some() { None } else { home_of_new(connection, new.source, named).await? };
     let mut asked = new.facts.clone();
-    let (call, stray) = if let Some(home) = home {
-        home
-    } else {
-        let stray = if new.call.is_some() { Stray::No } else { Stray::Homeless };
-        let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
-        let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
-        (call(connection, master, positions, new.source, &call_id, new.requested_at).await?, stray)
-    };
-    positions.no_strays &= stray == Stray::No;
+    let stray = if new.call.is_some() { Stray::No } else { Stray::Homeless };
+    let call_id = new.call.clone().or_else(|| PlatformId::parse(&format!("{PLACE}{id}")));
+    let call_id = call_id.ok_or(StoreError::Inconsistent { table: "request", column: "call_id", id: id.0.0 })?;
+    let call = call(connection, master, positions, new.source, &call_id, new.requested_at).await?;
     if let Some(shows) = &new.shows
         && let Some(seal) = seal_of(connection, master, call).await?
     {
@@ -74,7 +67,15 @@ pub(super) async fn record_request(
     let mut before = after.clone();
     before.requests.retain(|request| request.id != id);
     let changes = vec![Change::request(id.0.0, call)];
-    let batched = save(connection, positions, call, &before, &after, changes).await?;
+    let mut batched = save(connection, positions, call, &before, &after, changes).await?;
+    let (mut call, mut after) = (call, after);
+    if let Some(held) = after.requests.iter().find(|held| held.id == id).cloned().filter(|_| stray != Stray::No) {
+        // word of what it names may have come before it
+        leave_leads(connection, positions, new.source, &held).await?;
+        batched.add(settle(connection, positions, call, &held).await?);
+        call = sqlx::query_scalar("SELECT call_id FROM request WHERE id = ?1").bind(id.0.0).fetch_one(&mut *connection).await?;
+        after = of_call(connection, call).await?;
+    }
     let operation = operation_of(connection, call, &after, id).await?;
     Ok((batched, Requested { request: id, operation, is_new: true, is_same: true }))
 }
@@ -111,17 +112,22 @@ pub(super) async fn record_answer(
     let mut before = after.clone();
     before.requests.iter_mut().filter(|held| held.id == request).for_each(|held| held.answer = None);
     let mut batched = save(connection, positions, call, &before, &after, Vec::new()).await?;
-    if stray > 0 {
-        if let Some(named) = named {
-            // the answer says which call the request has begun: there it belongs
-            let home = self::call(connection, master, positions, &source, named, at).await?;
-            batched.add(move_to(connection, positions, request, call, (home, Stray::No)).await?);
-        } else if facts.operation_ids.is_empty() && (stray == Stray::Concluded.as_i64() || has_begun_nothing(facts)) {
-            // nothing will come that says more
-            sqlx::query("UPDATE request SET stray = 0 WHERE id = ?1").bind(request.0.0).execute(&mut *connection).await?;
-        }
-        // word of what the answer names may have come before it; and what has its call is in nobody's way
-        batched.add(lead_home(connection, positions, &source).await?);
+    let Some(held) = after.requests.into_iter().find(|held| held.id == request).filter(|_| stray > 0) else { return Ok(batched) };
+    if let Some(named) = named {
+        // the answer says which call the request has begun: there it belongs
+        let home = self::call(connection, master, positions, &source, named, at).await?;
+        forget(connection, request).await?;
+        batched.add(move_to(connection, positions, request, call, (home, Stray::No)).await?);
+        batched.add(after_one_less(connection, positions, &source, &held).await?);
+    } else if stray == Stray::Homeless.as_i64() && !has_begun_nothing(facts) {
+        // word of what the answer names may have come before it
+        leave_leads(connection, positions, &source, &held).await?;
+        batched.add(settle(connection, positions, call, &held).await?);
+    } else {
+        // nothing will come that says more
+        forget(connection, request).await?;
+        sqlx::query("UPDATE request SET stray = 0 WHERE id = ?1").bind(request.0.0).execute(&mut *connection).await?;
+        batched.add(after_one_less(connection, positions, &source, &held).await?);
     }
     Ok(batched)
 }

@@ -323,7 +323,7 @@ async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Resul
 /// The derived columns of some calls, as one text each.
 async fn call_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
     let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT id, json_array(state, chain_id, correlation_hash, server_call_hash, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
+        sqlx::query_as("SELECT id, json_array(state, chain_id, correlation_hash, server_call_hash, connected_hash, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(calls)
             .fetch_all(connection)
             .await?;

@@ -58,7 +58,7 @@ prop_compose! {
             "cancelAddParticipant" => PlatformId::parse("invitation").map(Cancels::Invitation),
             _ => None,
         };
-        RequestFacts { name: kind.to_owned(), kind: kind.to_owned(), context, via, deadline: None, cancels, acts_on: None, shows: None }
+        RequestFacts { name: kind.to_owned(), kind: kind.to_owned(), context, via, deadline: None, cancels, acts_on: None, conversation: None, shows: None }
     }
 }
 
@@ -177,15 +177,8 @@ async fn told_by(life: &Life, order: &[usize], twice: bool) -> Vec<String> {
     for facts in &life.requests {
         let source = callback_ledger::source::source(life.source).unwrap().name();
         let call = PlatformId::parse(CALL);
-        let request = NewRequest {
-            source,
-            call,
-            conversation: None,
-            shows: None,
-            requested_at: Timestamp::now(),
-            idempotency: None,
-            facts: facts.clone(),
-        };
+        let request =
+            NewRequest { source, call, shows: None, requested_at: Timestamp::now(), idempotency: None, facts: facts.clone() };
         ids.push(test.ledger.request(&BOT, request).await.unwrap().request);
     }
     for at in order {

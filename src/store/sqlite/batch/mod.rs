@@ -33,7 +33,7 @@ use self::{
     plan::{Plan, Planned, PlannedDelivery},
 };
 use super::{
-    strays::{can_lead_home, lead_home},
+    strays::{followed_by, lead_home},
     work::Job,
     writer::Positions,
 };
@@ -113,10 +113,12 @@ pub(super) async fn record(
     save_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
     insert_changes(connection, positions, &changes).await?;
     let new = notifications.iter().filter(|planned| !duplicates.contains(&planned.id) && planned.call.is_some());
-    let leading: BTreeSet<&str> = new.filter(|planned| can_lead_home(&planned.facts)).map(|planned| planned.source).collect();
-    for source in leading {
-        batched.add(lead_home(connection, positions, source).await?);
-    }
+    let leads: BTreeSet<i64> = if positions.no_strays {
+        BTreeSet::new()
+    } else {
+        new.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
+    };
+    batched.add(lead_home(connection, positions, &leads).await?);
     Ok(batched)
 }
 
