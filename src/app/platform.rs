@@ -6,7 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{App as Actix, HttpServer};
+use actix_web::{
+    App as Actix, HttpResponse, HttpServer,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
+};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -46,6 +51,8 @@ pub struct Simulation {
     pub webhook: Url,
     /// How quickly things happen.
     pub pace: Pace,
+    /// Whether callbacks may leave this machine.
+    pub remote_callbacks: bool,
     /// What goes wrong.
     pub mischief: Mischief,
     /// Where "now" comes from.
@@ -93,7 +100,8 @@ impl SimulatorApp {
     /// # Errors
     /// [`BuildError`].
     pub fn build(simulation: Simulation) -> Result<Self, BuildError> {
-        let Simulation { played, listener, issuer, audience, tenant, webhook, pace, mischief, clock } = simulation;
+        let Simulation { played, listener, issuer, audience, tenant, webhook, pace, remote_callbacks, mischief, clock } =
+            simulation;
         let ids = Ids::new(mischief.seed);
         let platform: Box<dyn Platform> = match played {
             Played::Graph => Box::new(Graph::new(ids, pace, webhook, tenant.clone())),
@@ -104,7 +112,7 @@ impl SimulatorApp {
         claims.insert("tid".to_owned(), tenant.into());
         let client = HttpClient::new().map_err(BuildError::Client)?;
         let jwks = issuer.jwks();
-        let postman = Postman::new(client, issuer, claims);
+        let postman = Postman::new(client, issuer, claims, remote_callbacks);
         let simulator = Simulator::new(platform, postman, mischief, clock);
         let platform = SimulatedPlatform { simulator, issuer: DevIssuer::ISSUER.to_owned(), jwks, base: listener.base };
         Ok(Self { listener: listener.bound, platform })
@@ -129,7 +137,9 @@ impl SimulatorApp {
     pub async fn run_until(self, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, platform } = self;
         let simulator = platform.simulator.clone();
-        let server = HttpServer::new(move || Actix::new().configure(|app| platform::configure(app, &platform)));
+        let server = HttpServer::new(move || {
+            Actix::new().wrap(from_fn(for_this_machine)).configure(|app| platform::configure(app, &platform))
+        });
         let server = server.workers(WORKERS).disable_signals().shutdown_timeout(1).listen(listener)?.run();
         let handle = server.handle();
         let serving = tokio::spawn(server);
@@ -137,4 +147,15 @@ impl SimulatorApp {
         handle.stop(true).await;
         serving.await.map_err(io::Error::other)?
     }
+}
+
+/// Turns away what a web page sends behind its reader's back.
+async fn for_this_machine(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if platform::is_from_here(request.headers()) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    Ok(request.into_response(HttpResponse::Forbidden().body("this platform is for this machine alone")))
 }

@@ -110,6 +110,7 @@ fn platform(played: Played, listener: Listener, issuer: &Arc<DevIssuer>, public:
         tenant: DEV_TENANT.to_owned(),
         webhook: base(public)?.join(receiver)?,
         pace: Pace { latency: Duration::from_millis(20), ..Pace::default() },
+        remote_callbacks: false,
         mischief: Mischief { seed: SEED, ..Mischief::default() },
         clock: Clock::system(),
     };

@@ -50,6 +50,9 @@ pub(super) struct Behaviour {
     /// Where callbacks go that no request says it for; the usual receiver on this machine unless told.
     #[arg(long, value_name = "URL")]
     callback_uri: Option<Url>,
+    /// Post callbacks to other machines, too (https); they bear tokens that whoever trusts this issuer believes.
+    #[arg(long)]
+    remote_callbacks: bool,
     /// How long prompts play, people speak and telephones ring (milliseconds).
     #[arg(long, default_value_t = 2000, value_name = "MS")]
     media: u64,
@@ -87,7 +90,8 @@ impl Simulate {
             Self::Graph(behaviour) => (Played::Graph, "graph", behaviour),
             Self::Acs(behaviour) => (Played::Acs, "acs", behaviour),
         };
-        let seed = behaviour.seed.unwrap_or_else(|| fastrand::u64(..));
+        // one that every reader of JSON can hold
+        let seed = behaviour.seed.unwrap_or_else(|| fastrand::u64(..1 << 53));
         let issuer = match token::issuer(behaviour.issuer_key.clone(), &config)? {
             Some(issuer) => issuer,
             None => DevIssuer::create()?,
@@ -103,6 +107,7 @@ impl Simulate {
             tenant: behaviour.tenant.clone(),
             webhook: behaviour.callback_uri.clone().unwrap_or(usual),
             pace: behaviour.pace(),
+            remote_callbacks: behaviour.remote_callbacks,
             mischief: behaviour.mischief(seed),
             clock: Clock::system(),
         })?;

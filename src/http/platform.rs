@@ -9,11 +9,14 @@
 //! GET  /simulator/callbacks                  what was posted, and how the bot answered
 //! ```
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, net::IpAddr};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
+    http::{
+        StatusCode,
+        header::{HOST, HeaderMap, HeaderName, ORIGIN},
+    },
     web::{self, Bytes, Data, Path, PayloadConfig, ServiceConfig},
 };
 use futures_util::stream;
@@ -103,6 +106,18 @@ async fn operation(request: HttpRequest, platform: Data<SimulatedPlatform>, body
             HttpResponse::Ok().content_type("application/json").streaming(broken)
         }
     }
+}
+
+/// Whether a request is meant for this machine by somebody on it: a web page must not play with the platform behind its reader's back.
+pub fn is_from_here(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
+    let is_here = |authority: &str| {
+        let host = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(authority, |(host, _)| host);
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let of_page = text(ORIGIN).is_none_or(|origin| origin.split_once("://").is_some_and(|(_, authority)| is_here(authority)));
+    let cross = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    text(HOST).is_some_and(|host| is_here(&host)) && of_page && !cross
 }
 
 fn read(body: &[u8]) -> Result<Value, serde_json::Error> {

@@ -249,6 +249,9 @@ impl std::fmt::Debug for Simulator {
     }
 }
 
+/// From how many calls on those that have ended are forgotten.
+const MANY: usize = 1000;
+
 /// How both platforms say no.
 fn error(status: u16, code: &str, message: &str, inner: Value) -> Reply {
     let mut error = json!({ "code": code, "message": message });

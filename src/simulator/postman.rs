@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use url::Url;
+use url::{Host, Url};
 
 use super::mischief::Plan;
 use crate::{
@@ -51,16 +51,18 @@ pub struct Postman {
     issuer: Arc<DevIssuer>,
     /// The claims of every token: the audience, and what else the platform says of itself.
     claims: Map<String, Value>,
+    /// Whether they may leave this machine.
+    remote: bool,
     lanes: Arc<Mutex<BTreeMap<String, JoinHandle<()>>>>,
     on_their_way: TaskTracker,
     sent: Arc<Mutex<VecDeque<Sent>>>,
 }
 
 impl Postman {
-    /// Posts with these claims in its tokens.
+    /// Posts with these claims in its tokens; to other machines only if that is wanted.
     #[must_use]
-    pub fn new(client: HttpClient, issuer: Arc<DevIssuer>, claims: Map<String, Value>) -> Self {
-        Self { client, issuer, claims, lanes: Arc::default(), on_their_way: TaskTracker::new(), sent: Arc::default() }
+    pub fn new(client: HttpClient, issuer: Arc<DevIssuer>, claims: Map<String, Value>, remote: bool) -> Self {
+        Self { client, issuer, claims, remote, lanes: Arc::default(), on_their_way: TaskTracker::new(), sent: Arc::default() }
     }
 
     /// What was posted, the oldest first.
@@ -119,12 +121,15 @@ impl Postman {
             timeout: PATIENCE,
             max_bytes: MAX_ANSWER,
         };
-        let status = match self.client.request(request).await {
-            Ok(answer) => Some(answer.status),
-            Err(error) => {
-                tracing::warn!(%error, "a callback could not be posted");
-                None
-            }
+        let status = if self.remote || is_here(&callback.to) {
+            let answered = self.client.request(request).await;
+            answered
+                .inspect_err(|error| tracing::warn!(%error, "a callback could not be posted"))
+                .ok()
+                .map(|answer| answer.status)
+        } else {
+            tracing::warn!(to = callback.to.host_str(), "a callback would leave this machine, and is not posted");
+            None
         };
         if let Some(refused) = status.filter(|status| !(200..300).contains(status)) {
             tracing::warn!(status = refused, "a callback was refused");
@@ -134,6 +139,16 @@ impl Postman {
             sent.pop_front();
         }
         sent.push_back(Sent { id: callback.id, at: now, to: callback.to, status, body: callback.body });
+    }
+}
+
+/// Whether an address is one of this machine.
+fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 

@@ -10,7 +10,10 @@ use callback_ledger::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::world::{MEDIA, PACE, World};
+use crate::support::{
+    app::send,
+    world::{MEDIA, PACE, World},
+};
 
 fn ids(list: &[&Value]) -> Value {
     let mut ids: Vec<&str> = list.iter().map(|operation| operation["id"].as_str().unwrap()).collect();
@@ -56,6 +59,38 @@ async fn a_cancel_of_v1_takes_back_what_plays_and_what_waits_and_leaves_the_tone
     world.people("press", &json!({ "callId": call, "tone": "tone5" })).await;
     let heard = world.app.list(&format!("/v1/calls/{call}/timeline")).await;
     assert!(heard.iter().any(|entry| entry["type"] == "tone"), "tones are still heard: {heard:#?}");
+}
+
+#[tokio::test]
+async fn what_was_asked_for_behind_a_cancel_is_none_of_its_doing() {
+    let world = World::graph().await;
+    let call = world.graph_call().await;
+    let calls = format!("graph/v1.0/communications/calls/{call}");
+    world.ask(&format!("{calls}/playPrompt"), &json!({ "clientContext": "first" })).await;
+    world.ask(&format!("{calls}/cancelMediaProcessing"), &json!({ "clientContext": "cancel" })).await;
+    world.moment().await;
+    world.ask(&format!("{calls}/playPrompt"), &json!({ "clientContext": "goodbye" })).await;
+    world.people("hang-up", &json!({ "callId": call })).await;
+    let [first, cancel, goodbye] = [world.tagged("first").await, world.tagged("cancel").await, world.tagged("goodbye").await];
+    assert_eq!((&first["canceledBy"], &cancel["cancels"]), (&cancel["id"], &ids(&[&first])));
+    assert_eq!((&goodbye["state"], &goodbye["canceledBy"], &goodbye["flags"]), (&json!("canceled"), &Value::Null, &json!([])));
+}
+
+#[tokio::test]
+async fn a_simulated_platform_is_for_this_machine_alone() {
+    let world = World::acs().await;
+    let ask = async |name: &str, value: &str| {
+        let request = world.app.client.post(format!("{}/simulator/incoming-call", world.platform)).header(name, value);
+        send(request).await.status
+    };
+    for (name, value) in [("host", "evil.example"), ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(ask(name, value).await, StatusCode::FORBIDDEN, "{name}");
+    }
+    assert_eq!(ask("origin", "http://localhost:3000").await, StatusCode::CREATED);
+    world.idle().await;
+    let elsewhere = json!({ "callbackUri": "https://bot.example/events" });
+    world.people("incoming-call", &elsewhere).await;
+    assert_eq!(world.simulator.sent().last().unwrap().status, None, "it is not posted to another machine");
 }
 
 #[tokio::test]

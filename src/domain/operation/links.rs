@@ -1,13 +1,13 @@
 //! What operations of one call have to do with each other: which canceled which, and which escaped.
 //!
 //! No notification says who canceled what. A cancel takes back what plays and records in its call; with one cancel on the call
-//! it is that one. With several it is the last that was asked for before word of the end came, and that is marked, because nobody
+//! it is that one, unless the operation was asked for behind it. With several it is the last that was asked for before word of the end came, and that is marked, because nobody
 //! knows. A cancel of an invitation names it, and the answer to the invitation did.
 
 use super::{Cause, Flag, Operation, State, Transition};
 use crate::domain::{
     ids::{OperationId, PlatformId, Seq},
-    request::{Cancels, HeldRequest},
+    request::{Cancels, HeldRequest, Via},
     result::ResultInfo,
 };
 
@@ -58,6 +58,8 @@ pub(super) fn link(all: &mut [Told<'_>]) {
 struct MediaCancel {
     id: OperationId,
     sent: Seq,
+    /// Whether it may have been sent before that.
+    registered: bool,
     kinds: Vec<String>,
     all: bool,
 }
@@ -68,12 +70,19 @@ fn link_media(all: &mut [Told<'_>]) {
         .filter(|told| !told.has_failed())
         .filter_map(|told| {
             let Some(Cancels::Media { kinds, all }) = &told.request?.facts.cancels else { return None };
-            Some(MediaCancel { id: told.operation.id, sent: told.request?.id.0, kinds: kinds.clone(), all: *all })
+            let request = told.request?;
+            let registered = request.facts.via == Via::Registered;
+            Some(MediaCancel { id: told.operation.id, sent: request.id.0, registered, kinds: kinds.clone(), all: *all })
         })
         .collect();
     let mut links: Vec<(OperationId, OperationId, bool)> = Vec::new();
     for told in all.iter_mut() {
-        let of_kind: Vec<&MediaCancel> = cancels.iter().filter(|cancel| cancel.kinds.contains(&told.operation.kind)).collect();
+        // what was written down behind a cancel before it was sent is none of its doing
+        let asked = told.request.filter(|request| request.facts.via == Via::Gateway).map(|request| request.id.0);
+        let could = |cancel: &&MediaCancel| {
+            cancel.kinds.contains(&told.operation.kind) && (cancel.registered || asked.is_none_or(|asked| asked < cancel.sent))
+        };
+        let of_kind: Vec<&MediaCancel> = cancels.iter().filter(could).collect();
         let Some(ended) = told.ended() else { continue };
         if told.operation.state == State::Canceled {
             let before: Vec<&&MediaCancel> = of_kind.iter().filter(|cancel| cancel.sent < ended).collect();

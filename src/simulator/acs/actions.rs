@@ -1,12 +1,24 @@
 //! What can be asked of a call, its people and its recordings, and what is answered.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Acs, Event, Invitation, Job, LONGEST_INVITATION, Media, Person, Recording, State, callback_url, say, text};
 use crate::simulator::{Ask, Reply, after};
+
+/// How many requests are recognised when they come again.
+const REMEMBERED: usize = 10_000;
+
+fn hash(asked: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    asked.hash(&mut hasher);
+    hasher.finish()
+}
 
 impl Acs {
     /// Does what is asked, once.
@@ -16,14 +28,14 @@ impl Acs {
         if !ask.headers.get("authorization").is_some_and(is_signed) {
             return say::refuse(401, "Denied", "Denied by the resource provider.");
         }
-        if !ask.query.split('&').any(|pair| pair.starts_with("api-version=")) {
-            return say::refuse(400, "BadRequest", "The api-version is missing.");
+        if !ask.query.split('&').filter_map(|pair| pair.strip_prefix("api-version=")).any(is_version) {
+            return say::refuse(400, "BadRequest", "The api-version is missing, or is none.");
         }
         let Some(repeatable) = ask.headers.get("repeatability-request-id") else { return self.act(ask, now) };
         if !ask.headers.contains_key("repeatability-first-sent") {
             return say::refuse(400, "BadRequest", "Repeatability-First-Sent is missing.");
         }
-        let asked = format!("{} {}?{}\n{}", ask.method, ask.path, ask.query, ask.body);
+        let asked = hash(&(&ask.method, &ask.path, &ask.query, ask.body.to_string()));
         if let Some((before, reply)) = self.repeatable.get(repeatable) {
             if *before != asked {
                 return say::refuse(400, "BadRequest", "Another request has this Repeatability-Request-ID.");
@@ -33,6 +45,12 @@ impl Acs {
         let reply = self.act(ask, now);
         if reply.is_success() {
             self.repeatable.insert(repeatable.clone(), (asked, reply.clone()));
+            self.repeated.push_back(repeatable.clone());
+            if self.repeated.len() > REMEMBERED
+                && let Some(oldest) = self.repeated.pop_front()
+            {
+                self.repeatable.remove(&oldest);
+            }
         }
         reply.with("repeatability-result", "accepted".to_owned())
     }
@@ -349,6 +367,11 @@ impl Acs {
         self.happens_soon(&call, now, Event::Recording(recording.to_owned(), is_active));
         Reply::empty(status)
     }
+}
+
+/// `2025-06-15`, `2024-09-01-preview`.
+fn is_version(text: &str) -> bool {
+    text.strip_suffix("-preview").unwrap_or(text).parse::<jiff::civil::Date>().is_ok()
 }
 
 /// What its events repeat of a request; `None` if they cannot be posted to where it says.

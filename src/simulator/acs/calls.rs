@@ -10,7 +10,7 @@ use super::{
     actions::{known_as, no_callback, not_found},
     callback_url, say, text,
 };
-use crate::simulator::{Ask, Reply};
+use crate::simulator::{Ask, MANY, Reply};
 
 impl Acs {
     pub(super) fn create(&mut self, ask: &Ask, now: Timestamp) -> Reply {
@@ -88,6 +88,11 @@ impl Acs {
             running: BTreeMap::new(),
             tones: 0,
         };
+        if self.calls.len() >= MANY {
+            let calls = &mut self.calls;
+            calls.retain(|_, call| call.state != State::Disconnected);
+            self.recordings.retain(|_, recording| calls.contains_key(&recording.call));
+        }
         self.calls.insert(id.clone(), call);
         let job = Job { context: text(&ask.body, "operationContext").map(str::to_owned), to: None };
         self.happens_soon(&id, now, Event::Connected(job));

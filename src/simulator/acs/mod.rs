@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Ask, Callback, Ids, Pace, Platform, Reply, after, agenda::Agenda, callback_url, text};
+use super::{Ask, Callback, Ids, MANY, Pace, Platform, Reply, after, agenda::Agenda, callback_url, text};
 
 /// The simulated platform.
 #[derive(Debug)]
@@ -31,7 +31,9 @@ pub struct Acs {
     /// Those who call and are not answered yet, by their `incomingCallContext`.
     callers: BTreeMap<String, Caller>,
     /// Requests by their `Repeatability-Request-ID`, and what was answered.
-    repeatable: BTreeMap<String, (String, Reply)>,
+    repeatable: BTreeMap<String, (u64, Reply)>,
+    /// The ids of these, the oldest first.
+    repeated: VecDeque<String>,
     agenda: Agenda<(String, Event)>,
     told: Vec<Callback>,
     /// The time of the last event: no two are of one time.
@@ -137,6 +139,7 @@ impl Acs {
             recordings: BTreeMap::new(),
             callers: BTreeMap::new(),
             repeatable: BTreeMap::new(),
+            repeated: VecDeque::new(),
             agenda: Agenda::default(),
             told: Vec::new(),
             last: Timestamp::MIN,
@@ -186,12 +189,12 @@ impl Acs {
             }
             Event::Roster => self.tell_roster(call, at),
             Event::Recording(recording, is_active) => self.tell_recording(call, &recording, is_active, at),
-            Event::Over => self.over(call, at),
+            Event::Over => self.over(call, at, BY_THE_BOT),
         }
     }
 
     /// What goes on ends with its call; then the call itself is told.
-    fn over(&mut self, call: &str, at: Timestamp) {
+    fn over(&mut self, call: &str, at: Timestamp, why: (i64, i64, &str)) {
         let Some(known) = self.calls.get_mut(call) else { return };
         let (queue, running) = (std::mem::take(&mut known.queue), std::mem::take(&mut known.running));
         for media in queue {
@@ -199,7 +202,7 @@ impl Acs {
         }
         for (name, job) in running {
             let (event, members) = say::stopped(name);
-            self.tell(call, event, &job, &members, (200, 7000, "The conversation has ended. DiagCode: 0#7000.@"), at);
+            self.tell(call, event, &job, &members, why, at);
         }
         let active: Vec<String> =
             self.recordings.iter().filter(|(_, of)| of.call == call && of.is_active).map(|(id, _)| id.clone()).collect();
@@ -207,7 +210,6 @@ impl Acs {
             self.tell_recording(call, &recording, false, at);
         }
         let nobody = Job { context: None, to: None };
-        let why = (200, 7000, "The conversation has ended. DiagCode: 0#7000.@");
         self.tell(call, "CallDisconnected", &nobody, &Value::Null, why, at);
         if let Some(known) = self.calls.get_mut(call) {
             known.state = State::Disconnected;
@@ -251,6 +253,9 @@ impl Acs {
         let caller = Caller { from, server_call_id, correlation_id };
         self.tell_incoming(to, &context, &caller, now);
         let told = json!({ "incomingCallContext": context, "serverCallId": caller.server_call_id, "correlationId": caller.correlation_id });
+        if self.callers.len() >= MANY {
+            self.callers.pop_first(); // whoever it is has rung for long
+        }
         self.callers.insert(context, caller);
         Reply::json(201, told)
     }
@@ -283,7 +288,7 @@ impl Platform for Acs {
             "incoming-call" => Some(self.incoming_call(body, now)),
             "hang-up" => {
                 self.calls.get(call).filter(|known| known.state != State::Disconnected)?;
-                self.over(call, now);
+                self.over(call, now, BY_PEOPLE);
                 Some(Reply::empty(204))
             }
             "press" => self.press(call, text(body, "tone").unwrap_or("one"), now),
@@ -312,5 +317,8 @@ impl Platform for Acs {
     }
 }
 
+/// How a call ends that the bot has ended, and one that people have left.
+const BY_THE_BOT: (i64, i64, &str) = (200, 7000, "The conversation has ended. DiagCode: 0#7000.@");
+const BY_PEOPLE: (i64, i64, &str) = (200, 5001, "This conversation has ended. DiagCode: 0#5001.@");
 /// How long an invitation waits at the most ("Add Participant": `invitationTimeoutInSeconds`, up to 180).
 const LONGEST_INVITATION: Duration = Duration::from_mins(3);

@@ -80,7 +80,7 @@ impl Graph {
             hears_tones: false,
             tones: 0,
         };
-        self.calls.insert(id.clone(), call);
+        self.enter(&id, call);
         self.happens_soon(&id, now, Event::Becomes(State::Establishing));
         let location = format!("https://graph.microsoft.com/v1.0/communications/calls/{id}");
         Reply::json(201, self.describe(&id)).with("location", location)

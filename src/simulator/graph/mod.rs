@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::say::{Ending, Spelling};
-use super::{Ask, Callback, Ids, Pace, Platform, Reply, after, agenda::Agenda, callback_url, error, text};
+use super::{Ask, Callback, Ids, MANY, Pace, Platform, Reply, after, agenda::Agenda, callback_url, error, text};
 
 /// How long an incoming call rings before it is given up ("call: answer": a bot has 15 seconds).
 const RINGS: Duration = Duration::from_secs(15);
@@ -247,11 +247,19 @@ impl Graph {
             hears_tones: false,
             tones: 0,
         };
-        self.calls.insert(id.clone(), call);
+        self.enter(&id, call);
         let data = self.describe(&id);
         self.tell_call(&id, "created", &data);
         self.happens(&id, after(now, RINGS), Event::GivenUp);
         Reply::json(201, json!({ "callId": id }))
+    }
+
+    /// Adds a call; where there are many, those that have ended make room.
+    fn enter(&mut self, id: &str, call: Call) {
+        if self.calls.len() >= MANY {
+            self.calls.retain(|_, call| call.state != State::Terminated);
+        }
+        self.calls.insert(id.to_owned(), call);
     }
 
     fn person(&mut self, identity: Value) -> Person {

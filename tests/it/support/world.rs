@@ -84,6 +84,7 @@ impl World {
             tenant: TENANT.to_owned(),
             webhook: webhook.parse().unwrap(),
             pace,
+            remote_callbacks: false,
             mischief,
             clock,
         };
