@@ -17,7 +17,7 @@
 //! 6. A request belongs to the operation that its answer names, else to the one of its kind and tag, if there is no doubt. What the
 //!    platform answered counts before what was inferred and behind what was notified.
 //! 7. What is still open when its call has ended for good ([`Lapse`]) has failed; that is inferred, see rule 3. Of what only failure
-//!    is told ([`SILENT`]), silence says that it was done, if the platform had said yes.
+//!    is told ([`SILENT`]), silence says that it was done.
 //! 8. What a roster shows to be done has completed; that is inferred, too.
 
 mod law;
@@ -74,7 +74,7 @@ impl State {
     /// What an operation of this kind that stands here has come to when its call has ended for good (rule 7).
     #[must_use]
     pub fn lapsed(self, kind: &str) -> Self {
-        if self == Self::Accepted && SILENT.contains(&kind) { Self::Completed } else { Self::Failed }
+        if self <= Self::Accepted && SILENT.contains(&kind) { Self::Completed } else { Self::Failed }
     }
 
     /// The name that the API and the store use.

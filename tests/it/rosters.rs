@@ -148,6 +148,21 @@ async fn rosters_tell_the_same_in_whichever_order_they_come() {
 }
 
 #[tokio::test]
+async fn a_roster_of_a_later_request_puts_nothing_right_in_an_earlier_one() {
+    let test = TestLedger::new().await;
+    let first = ask(&test, "hold", true).await;
+    accepted(&test, first).await;
+    hear(&test, &event("HoldFailed", 1, &json!({}))).await;
+    let second = ask(&test, "hold", true).await;
+    accepted(&test, second).await;
+    hear(&test, &roster(2, true)).await;
+    assert_eq!(said(&test, "hold").await, [(State::Failed, false), (State::Completed, true)]);
+    let rows = operations_at(test.reader(), "leg", Timestamp::now()).await;
+    assert!(rows.iter().all(|row| !row.flags.contains(&Flag::Corrected)), "{rows:#?}");
+    agrees_with_its_facts(test).await;
+}
+
+#[tokio::test]
 async fn a_roster_from_before_is_not_the_doing_of_a_request() {
     let test = TestLedger::new().await;
     hear(&test, &roster(4, true)).await;
@@ -169,6 +184,6 @@ async fn of_what_no_roster_shows_silence_to_the_end_of_the_call_says_that_it_was
     test.ledger.answer(lost, Timestamp::now(), AnswerFacts::default(), None).await.unwrap();
     hear(&test, &event("CallDisconnected", 9, &json!({}))).await;
     assert_eq!(said(&test, "hold").await, [(State::Completed, true)]);
-    assert_eq!(said(&test, "unhold").await, [(State::Failed, true)], "nobody knows whether it ever got there");
+    assert_eq!(said(&test, "unhold").await, [(State::Completed, true)], "a failure would have been told");
     agrees_with_its_facts(test).await;
 }

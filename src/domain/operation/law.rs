@@ -173,7 +173,12 @@ fn flags(
         (Some(End::Told(held)), Some(answered)) => !held.fact.inferred && answered.is_final() && answered != held.fact.state,
         _ => false,
     };
-    let shown_otherwise = shown.is_some() && end.is_some_and(|end| !end.is_inferred() && end.state() != State::Completed);
+    let shown_otherwise = match (shown, end) {
+        (Some(roster), Some(End::Told(held))) => {
+            roster.id < held.id && held.fact.state != State::Completed && !held.fact.inferred
+        }
+        _ => false,
+    };
     let corrected = corrected(facts, ending).is_some()
         || answered_otherwise
         || shown_otherwise

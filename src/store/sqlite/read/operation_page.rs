@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Lead, newest_first, times};
 use crate::{
-    domain::operation::Deadlines,
+    domain::operation::{Deadlines, SILENT, State},
     store::{
         StoreError,
         rows::{OperationFilter, PageRequest},
@@ -74,6 +74,11 @@ pub(super) fn page_sql(
         _ if lapsed => {
             lead.push(&mut sql, " AND {}operation.call_id IN (SELECT id FROM call AS due WHERE settled = 0 AND lapses_at <= ");
             sql.push_bind(now.as_millisecond()).push(") AND +operation.state IN ('requested', 'accepted', 'running')");
+            // as `State::lapsed` says
+            let is_done = filter.state == Some(State::Completed);
+            sql.push(if is_done { " AND " } else { " AND NOT " });
+            sql.push("(+operation.state IN ('requested', 'accepted') AND +kind IN (SELECT value FROM json_each(");
+            sql.push_bind(json(SILENT)?).push(")))");
         }
         Some(state) => {
             lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
