@@ -106,7 +106,9 @@ impl Cancel {
         let outcome = asked.json(&query.finish(), Duration::from_secs(how.wait)).await?;
         let id = outcome.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let told = touched(&asked, &id, &asking, end).await?;
-        output::rows(&told, COLUMNS, output)
+        output::rows(&told, COLUMNS, output)?;
+        let state = told.first().and_then(|cancel| cancel.get("state")).and_then(Value::as_str);
+        if matches!(state, Some("failed" | "refused")) { Err(Failure::reported()) } else { Ok(()) }
     }
 
     fn asking(self) -> (Asking, How) {
@@ -146,9 +148,10 @@ async fn touched(asked: &Asked, id: &str, asking: &Asking, end: Instant) -> Resu
         query.add("source", Some(asking.source.to_owned())).add("callId", Some(asking.call.clone()));
         query.add("open", Some("true".to_owned())).add("limit", Some("250".to_owned()));
         let open = asked.json(&query.finish(), Duration::ZERO).await?;
+        // an invitation ends with its cancel; what plays and records says so for itself
         let is_media = |operation: &Value| {
             let kind = operation.get("kind").and_then(Value::as_str);
-            matches!(kind, Some("playPromptOperation" | "recordOperation" | "addParticipant"))
+            matches!(kind, Some("playPromptOperation" | "recordOperation"))
         };
         let waiting = open.get("value").and_then(Value::as_array).is_some_and(|open| open.iter().any(is_media));
         if waiting && Instant::now() < end {

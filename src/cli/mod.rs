@@ -42,7 +42,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a development receiver, post bundled scenarios over real HTTP, and print the histories.
+    /// Let a bot live calls at both platforms, simulated, through a service of its own, and print the stories.
     Demo(demo::Demo),
     /// Serve the configured receivers and the private API.
     Serve(serve::Serve),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use crate::{
@@ -45,7 +45,14 @@ pub enum Proof {
 }
 
 /// The token of a tenant; whoever asks for it holds the lock.
-type Held = Mutex<Option<Token>>;
+type Held = Mutex<Tenant>;
+
+#[derive(Default)]
+struct Tenant {
+    token: Option<Token>,
+    /// When it was last asked for in vain, and why there is none.
+    refused: Option<(Instant, Arc<NoToken>)>,
+}
 
 struct Token {
     authorization: Secret,
@@ -91,20 +98,33 @@ impl EntraTokens {
     }
 
     /// The value of `Authorization` for a request about what is of this tenant: Graph refuses tokens of another than the call's (7505).
-    pub(super) async fn authorization(&self, tenant: Option<&str>, now: Timestamp) -> Result<Secret, NoToken> {
+    ///
+    /// Who waits while somebody else asks gets that answer, also if it is none: nobody waits for more than two.
+    pub(super) async fn authorization(&self, tenant: Option<&str>, now: Timestamp) -> Result<Secret, Arc<NoToken>> {
+        let waiting_since = Instant::now();
         let tenant = tenant.unwrap_or(&self.tenant);
         let of_tenant = Arc::clone(self.tenants.lock().await.entry(tenant.to_owned()).or_default());
         let mut held = of_tenant.lock().await;
-        if let Some(token) = held.as_ref().filter(|token| now < token.good_until) {
+        if let Some(token) = held.token.as_ref().filter(|token| now < token.good_until) {
             return Ok(token.authorization.clone());
         }
-        let Given { access_token, expires_in } = self.ask(tenant, now).await?;
+        if let Some((_, why)) = held.refused.as_ref().filter(|(at, _)| *at > waiting_since) {
+            return Err(Arc::clone(why));
+        }
+        let Given { access_token, expires_in } = match self.ask(tenant, now).await {
+            Ok(given) => given,
+            Err(why) => {
+                let why = Arc::new(why);
+                held.refused = Some((Instant::now(), Arc::clone(&why)));
+                return Err(why);
+            }
+        };
         let good_for = Duration::from_secs(expires_in).saturating_sub(MARGIN);
         let token = Token {
             authorization: Secret::new(format!("Bearer {access_token}")),
             good_until: now.checked_add(good_for).unwrap_or(now),
         };
-        Ok(held.insert(token).authorization.clone())
+        Ok(held.token.insert(token).authorization.clone())
     }
 
     async fn ask(&self, tenant: &str, now: Timestamp) -> Result<Given, NoToken> {

@@ -141,6 +141,7 @@ impl Gateway {
         by: impl Asking + Send + Sync + 'static,
         mut request: BotRequest,
     ) -> Result<PlatformAnswer, NotForwarded> {
+        let until = Instant::now() + TOTAL_TIME;
         let method = Method::parse(&request.method).ok_or(NotForwarded::Method)?;
         let url = self.target(&request)?;
         let asked = Outgoing { method: &request.method, path: &request.path, body: &request.body };
@@ -155,7 +156,8 @@ impl Gateway {
             let sent = send(&self.client, method, &url, &request, &[], TOTAL_TIME).await;
             return sent.map_err(|error| not_forwarded(&error));
         };
-        let signing = self.signing(understood.call.as_ref()).await?;
+        let signing = self.signing(understood.call.as_ref());
+        let signing = tokio::time::timeout_at(until, signing).await.map_err(|_elapsed| NotForwarded::NoToken)??;
         let name = understood.name;
         let facts = RequestFacts {
             name: name.to_owned(),
@@ -182,7 +184,7 @@ impl Gateway {
         let gateway = self.clone();
         let sent = self.in_flight.run(async move {
             let requested = gateway.ledger.request(&by, new).await.map_err(NotForwarded::NotRecorded)?;
-            gateway.send_recorded(name, requested, (method, url, request), signing, understood.repeatable).await
+            gateway.send_recorded(name, requested, (method, url, request), signing, (understood.repeatable, until)).await
         });
         sent.await.unwrap_or(Err(NotForwarded::Unreachable))
     }
@@ -194,11 +196,11 @@ impl Gateway {
         requested: Requested,
         (method, url, request): (Method, Url, BotRequest),
         signing: Signing,
-        repeatable: bool,
+        (repeatable, until): (bool, Instant),
     ) -> Result<PlatformAnswer, NotForwarded> {
         let tries = if repeatable { PAUSES } else { &[] };
         let (sending, given_up) =
-            (pin!(self.send_until(method, &url, &request, &signing, tries)), pin!(self.in_flight.given_up()));
+            (pin!(self.send_until(method, &url, &request, &signing, (tries, until))), pin!(self.in_flight.given_up()));
         let outcome = tokio::select! { outcome = sending => outcome, () = given_up => Err(FetchError::TimedOut) };
         let (facts, call) = match &outcome {
             Ok(answer) => {
@@ -280,9 +282,8 @@ impl Gateway {
         url: &Url,
         request: &BotRequest,
         signing: &Signing,
-        pauses: &[Duration],
+        (pauses, until): (&[Duration], Instant),
     ) -> Result<PlatformAnswer, FetchError> {
-        let until = Instant::now() + TOTAL_TIME;
         let mut was_sent = false;
         for pause in pauses {
             let outcome = self.send(method, url, request, signing, until - Instant::now()).await;

@@ -78,6 +78,34 @@ async fn an_application_proves_itself_by_its_certificate() {
 }
 
 #[tokio::test]
+async fn all_who_wait_for_a_token_hear_of_one_refusal() {
+    let server = platform(ResponseTemplate::new(202)).await;
+    let authority = MockServer::start().await;
+    let refused = ResponseTemplate::new(400).set_delay(std::time::Duration::from_millis(300));
+    Mock::given(any()).respond_with(refused.set_body_json(json!({ "error": "invalid_client" }))).mount(&authority).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "planted").unwrap();
+    let hash = digest(&SHA256, b"bot").as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let sections = format!(
+        "[gateway]\nallow_private_upstreams = true\ngraph = \"{}\"\n[gateway.credentials.graph]\ntenant = \"home\"\nclient_id = \"app\"\nclient_secret_file = \"{}\"\nauthority = \"{}\"\n[[private.token]]\nname = \"bot\"\nsha256 = \"{hash}\"\nscopes = [\"write\"]\n",
+        server.uri(),
+        file.display(),
+        authority.uri()
+    );
+    let app = TestApp::start_without_keys(FakeIssuer::start().await, Settings { sections, ..Settings::default() }).await;
+    let post = async || {
+        let request = app.client.post(format!("{}/gateway/graph/v1.0/communications/calls/c/record", app.private));
+        send(request.header("Callback-Ledger-Token", "bot").body("{}")).await.status
+    };
+    let all = futures_util::future::join_all((0..8).map(|_| post())).await;
+    assert_eq!(all, [StatusCode::BAD_GATEWAY; 8]);
+    let asked = authority.received_requests().await.unwrap().len();
+    assert!(asked < 8, "it was asked {asked} times for 8 requests");
+    assert!(server.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn an_application_may_use_communication_services() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
