@@ -8,16 +8,20 @@ use callback_ledger::{
         ids::{PlatformId, RequestId},
         operation::{Flag, State},
         people::{Condition, NamedPerson},
-        request::{AnswerFacts, RequestFacts, Via},
+        request::{AnswerFacts, Cancels, RequestFacts, Via},
     },
-    store::{NewRequest, rebuild, verify},
+    store::{
+        NewRequest, rebuild,
+        rows::{OperationFilter, PageRequest},
+        verify,
+    },
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{
     app::call_event,
-    ledger::{BOT, TestLedger, count, delivery_of, operations_at},
+    ledger::{ALL, BOT, TestLedger, count, delivery_of, operations_at},
     world::World,
 };
 
@@ -185,5 +189,52 @@ async fn of_what_no_roster_shows_silence_to_the_end_of_the_call_says_that_it_was
     hear(&test, &event("CallDisconnected", 9, &json!({}))).await;
     assert_eq!(said(&test, "hold").await, [(State::Completed, true)]);
     assert_eq!(said(&test, "unhold").await, [(State::Completed, true)], "a failure would have been told");
+    agrees_with_its_facts(test).await;
+}
+
+/// Nobody has written down yet what the end of the call means: readers tell it as it will be written.
+#[tokio::test]
+async fn what_ends_with_its_call_is_told_before_it_is_written() {
+    let test = TestLedger::new().await;
+    let media = |kind: &str, cancels: Option<Cancels>| RequestFacts {
+        name: kind.to_owned(),
+        kind: kind.to_owned(),
+        context: None,
+        via: Via::Gateway,
+        deadline: None,
+        cancels,
+        acts_on: None,
+        conversation: None,
+        shows: None,
+    };
+    let hold = ask(&test, "hold", true).await;
+    accepted(&test, hold).await;
+    let request = async |facts: RequestFacts, state: State| {
+        let call = PlatformId::parse("leg");
+        let new = NewRequest { source: "acs", call, shows: None, requested_at: Timestamp::now(), idempotency: None, facts };
+        let id = test.ledger.request(&BOT, new).await.unwrap().request;
+        let yes = AnswerFacts { status: Some(202), state: Some(state), ..AnswerFacts::default() };
+        test.ledger.answer(id, Timestamp::now(), yes, None).await.unwrap();
+        id
+    };
+    let play = request(media("play", None), State::Accepted).await;
+    let takes_back = Cancels::Media { kinds: vec!["play".to_owned()], all: true };
+    let cancel = request(media("cancelAllMediaOperations", Some(takes_back)), State::Completed).await;
+    hear(&test, &event("CallDisconnected", 9, &json!({}))).await;
+
+    let later = Timestamp::now() + Duration::from_mins(2);
+    let of_state = async |state: State| {
+        let filter = OperationFilter { state: Some(state), ..OperationFilter::default() };
+        let page = PageRequest { after: None, limit: 1 };
+        test.reader().operations(&filter, page, later).await.unwrap().rows.remove(0)
+    };
+    assert_eq!(of_state(State::Failed).await.id.0, play.0);
+    let rows = operations_at(test.reader(), "leg", later).await;
+    let row = |request: RequestId| rows.iter().find(|row| row.id.0 == request.0).unwrap();
+    assert_eq!((row(hold).state, row(play).state), (State::Completed, State::Failed));
+    assert_eq!(row(cancel).links.escaped, [row(play).id]);
+    let filter = OperationFilter { state: Some(State::Completed), ..OperationFilter::default() };
+    let completed = test.reader().operations(&filter, ALL, later).await.unwrap().rows;
+    assert_eq!(completed.iter().map(|row| row.id.0).collect::<Vec<_>>(), [cancel.0, hold.0]);
     agrees_with_its_facts(test).await;
 }

@@ -19,7 +19,7 @@ pub(super) const SELECT_OPERATION: &str = "SELECT operation.id, call.source, cal
         operation_id, kind, context, operation.state, result, accepted_at, started_at, finished_at,
         operation.first_seen_at, updated_at, flags, notifications, operation.call_id AS call, subject,
         lapses_at, settled, CASE WHEN lapses_at IS NOT NULL THEN story -> '$.release' END AS release,
-        requested_at, deadline AS own_deadline, links
+        requested_at, deadline AS own_deadline, links, call.requested
  FROM operation
  JOIN call ON call.id = operation.call_id
  WHERE true";

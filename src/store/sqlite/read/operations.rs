@@ -91,10 +91,16 @@ impl LedgerReader {
         now: Timestamp,
     ) -> Result<Vec<OperationRow>, StoreError> {
         let mut duplicates = duplicates(connection, &rows).await?;
+        let mut told = told_by_now(connection, &rows, now).await?;
         rows.into_iter()
             .map(|row| {
-                let duplicates = duplicates.remove(&OperationId(Seq(row.id))).unwrap_or(0);
-                row.read(&self.deadlines, duplicates, now)
+                let id = OperationId(Seq(row.id));
+                let duplicates = duplicates.remove(&id).unwrap_or(0);
+                let read = row.read(&self.deadlines, duplicates, now)?;
+                Ok(match told.remove(&id) {
+                    Some(operation) => OperationRow { flags: operation.flags, links: operation.links, ..read },
+                    None => read,
+                })
             })
             .collect()
     }
@@ -152,6 +158,7 @@ struct OperationSql {
     requested_at: Option<i64>,
     own_deadline: Option<i64>,
     links: Option<String>,
+    requested: bool,
 }
 
 impl OperationSql {
@@ -194,6 +201,23 @@ impl OperationSql {
             _ => row,
         })
     }
+}
+
+/// What is told by now of these operations, where their calls have ended for good without anybody having written down what that
+/// means for what they have to do with each other: by call, for one can have ended another.
+async fn told_by_now(
+    connection: &mut SqliteConnection,
+    rows: &[OperationSql],
+    now: Timestamp,
+) -> Result<BTreeMap<OperationId, Operation>, StoreError> {
+    let mut lapses = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.requested && !row.settled) {
+        let lapse = read_lapse(row.call, row.release.as_deref(), row.lapses_at, row.settled, now)?;
+        lapses.extend(lapse.filter(|lapse| lapse.over).map(|lapse| (row.call, lapse)));
+    }
+    let held = facts::of_calls(connection, &lapses.keys().copied().collect()).await?;
+    let told = held.iter().flat_map(|(call, facts)| facts.told(lapses.get(call)));
+    Ok(told.map(|(_, operation)| (operation.id, operation)).collect())
 }
 
 /// Whether this notification or request is a part of it.
