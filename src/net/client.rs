@@ -76,7 +76,7 @@ pub struct Request<'a> {
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Lower-case names and values, those that are not text left out.
+    /// Lower-case names and values; see [`header_text`].
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -278,12 +278,24 @@ pub fn is_loopback(url: &Url) -> bool {
         }
 }
 
+/// The value of a header as text: one character for each byte, whatever it meant (RFC 9110, §5.5: "opaque data").
+#[must_use]
+pub fn header_text(value: &[u8]) -> String {
+    value.iter().copied().map(char::from).collect()
+}
+
+/// The bytes of a value that is such a text; of any other text, its UTF-8.
+#[must_use]
+pub fn header_bytes(value: &str) -> Vec<u8> {
+    value.chars().map(|c| u8::try_from(u32::from(c))).collect::<Result<_, _>>().unwrap_or_else(|_wider| value.as_bytes().to_vec())
+}
+
 /// The headers as the client wants them, none of which it may show.
 fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, FetchError> {
     let mut map = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(FetchError::HeaderName)?;
-        let mut value = HeaderValue::from_str(value).map_err(FetchError::HeaderValue)?;
+        let mut value = HeaderValue::from_bytes(&header_bytes(value)).map_err(FetchError::HeaderValue)?;
         value.set_sensitive(true);
         map.append(name, value);
     }
@@ -291,7 +303,7 @@ fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, FetchError> {
 }
 
 fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
-    headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect()
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), header_text(value.as_bytes()))).collect()
 }
 
 /// The body, refused unread when it announces more than the bound, and left where it crosses it.

@@ -7,5 +7,5 @@
 mod client;
 mod secret;
 
-pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, is_loopback};
+pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, header_bytes, header_text, is_loopback};
 pub use secret::Secret;

@@ -31,6 +31,9 @@ use crate::support::{
 
 const CALL: &str = "57dab8b1-894c-409a-b240-bd8beae78896";
 
+/// A header's value that is not text.
+const OPAQUE: &[u8] = b"caf\xe9 \xff";
+
 /// A service whose gateways lead to this platform.
 async fn app_before(platform: &str, source: &'static str, more: &str) -> TestApp {
     let sections = format!("[gateway]\nallow_private_upstreams = true\ngraph = \"{platform}\"\nacs = \"{platform}\"\n{more}");
@@ -74,7 +77,8 @@ async fn a_request_goes_through_as_it_is_and_its_whole_life_is_one_story() {
     let answer = ResponseTemplate::new(200)
         .set_body_json(&operation)
         .insert_header("Location", "https://x/op")
-        .insert_header("request-id", "r-1");
+        .insert_header("request-id", "r-1")
+        .append_header("x-opaque", wiremock::http::HeaderValue::from_bytes(OPAQUE).unwrap());
     let server = platform(answer).await;
     let app = app_before(&server.uri(), "graph", "").await;
     let body = json!({ "clientContext": "ours", "maxRecordDurationInSeconds": 10 });
@@ -84,7 +88,9 @@ async fn a_request_goes_through_as_it_is_and_its_whole_life_is_one_story() {
         request.header("authorization", "Bearer the-platforms").header("cookie", "a=b").header("X-Forwarded-For", "1.2.3.4");
     let request =
         request.header("connection", "x-hop").header("x-hop", "1").header("client-request-id", "c-1").body(body.to_string());
+    let request = request.header("x-opaque", OPAQUE);
     let answered = send(request).await;
+    assert_eq!(answered.headers["x-opaque"].as_bytes(), OPAQUE);
     assert_eq!((answered.status, answered.json()), (StatusCode::OK, operation));
     assert_eq!(
         (&answered.headers["location"], &answered.headers["request-id"]),
@@ -98,6 +104,7 @@ async fn a_request_goes_through_as_it_is_and_its_whole_life_is_one_story() {
         (&sent.headers["authorization"], &sent.headers["client-request-id"]),
         (&"Bearer the-platforms".parse().unwrap(), &"c-1".parse().unwrap())
     );
+    assert_eq!(sent.headers["x-opaque"].as_bytes(), OPAQUE);
     for kept_back in ["cookie", "x-forwarded-for", "x-hop", "callback-ledger-token"] {
         assert!(!sent.headers.contains_key(kept_back), "{kept_back}");
     }

@@ -6,7 +6,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName},
+        header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
     },
     web::{Data, Payload},
 };
@@ -15,6 +15,7 @@ use super::{Api, Leave, register::MAX_DEADLINE};
 use crate::{
     gateway::{BotRequest, MAX_REQUEST, NotForwarded},
     http::problem::{Problem, not_recorded},
+    net::{header_bytes, header_text},
 };
 
 /// The header in which our own token travels here, where `Authorization` is the platform's.
@@ -77,7 +78,9 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
     let status = StatusCode::from_u16(answer.status).map_err(|_odd| Problem::UpstreamUnreachable)?;
     let mut response = HttpResponse::build(status);
     for (name, value) in answer.headers.iter().filter(|(name, _)| !KEPT_BACK.contains(&name.as_str())) {
-        response.append_header((name.as_str(), value.as_str()));
+        if let Ok(value) = HeaderValue::from_bytes(&header_bytes(value)) {
+            response.append_header((name.as_str(), value));
+        }
     }
     Ok(response.body(answer.body))
 }
@@ -109,7 +112,7 @@ fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .filter(|(name, _)| is_passed(name))
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .map(|(name, value)| (name.as_str().to_owned(), header_text(value.as_bytes())))
         .collect()
 }
 
