@@ -19,3 +19,8 @@ pub mod problem;
 pub mod public;
 pub mod trace;
 pub mod view;
+
+/// Whether `host[:port]`, as a `Host` header and an origin write it, is a loopback name.
+fn is_of_this_machine(authority: &str) -> bool {
+    url::Url::parse(&format!("http://{authority}/")).is_ok_and(|url| crate::net::is_loopback(&url))
+}

@@ -9,7 +9,7 @@
 //! GET  /simulator/callbacks                  what was posted, and how the bot answered
 //! ```
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{collections::BTreeMap, io};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -22,7 +22,7 @@ use actix_web::{
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::problem::Problem;
+use super::{is_of_this_machine, problem::Problem};
 use crate::simulator::{Ask, Outcome, Reply, Simulator};
 
 /// The most bytes that a request may have.
@@ -110,14 +110,10 @@ async fn operation(request: HttpRequest, platform: Data<SimulatedPlatform>, body
 
 /// Whether a request is meant for this machine by somebody on it: a web page must not play with the platform behind its reader's back.
 pub fn is_from_here(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
-    let is_here = |authority: &str| {
-        let host = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(authority, |(host, _)| host);
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    };
-    let of_page = text(ORIGIN).is_none_or(|origin| origin.split_once("://").is_some_and(|(_, authority)| is_here(authority)));
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let is_here = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| is_of_this_machine(authority));
     let cross = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    text(HOST).is_some_and(|host| is_here(&host)) && of_page && !cross
+    text(HOST).is_some_and(is_of_this_machine) && text(ORIGIN).is_none_or(is_here) && !cross
 }
 
 fn read(body: &[u8]) -> Result<Value, serde_json::Error> {

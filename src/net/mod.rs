@@ -4,8 +4,10 @@
 //! answer is read, and that no redirect is followed. `auth` fetches keys with it, the command line talks to a
 //! server with it. Whoever needs another kind of request adds a field to [`Request`], not a client.
 
+mod address;
 mod client;
 mod secret;
 
-pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, header_bytes, header_text, is_loopback};
+pub use address::{is_here, is_loopback};
+pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, header_bytes, header_text};
 pub use secret::Secret;

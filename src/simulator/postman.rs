@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use url::{Host, Url};
+use url::Url;
 
 use super::mischief::Plan;
 use crate::{
     auth::DevIssuer,
-    net::{HttpClient, Method, Request},
+    net::{HttpClient, Method, Request, is_here},
 };
 
 /// How long a bot may take to answer.
@@ -139,16 +139,6 @@ impl Postman {
             sent.pop_front();
         }
         sent.push_back(Sent { id: callback.id, at: now, to: callback.to, status, body: callback.body });
-    }
-}
-
-/// Whether an address is one of this machine.
-fn is_here(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

@@ -17,7 +17,10 @@ use actix_web::{
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 
 use super::gateway::TOKEN_HEADER;
-use crate::{domain::trust::Asking, http::problem::Problem};
+use crate::{
+    domain::trust::Asking,
+    http::{is_of_this_machine, problem::Problem},
+};
 
 /// A token that opens the private API.
 #[derive(Clone, Debug)]
@@ -147,11 +150,5 @@ fn is_loopback_host(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST);
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     let Ok(host) = host.to_str() else { return false };
-    let Ok(url) = url::Url::parse(&format!("http://{host}/")) else { return false };
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+    is_of_this_machine(host)
 }
