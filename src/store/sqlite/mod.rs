@@ -10,6 +10,7 @@
 
 mod batch;
 mod facts;
+mod positions;
 mod projection;
 pub(super) mod read;
 mod rejections;

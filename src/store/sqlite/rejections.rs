@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::writer::Positions;
+use super::positions::Positions;
 use crate::store::{StoreError, rejections::Repeated};
 
 /// How many rejections the ledger keeps.

@@ -8,10 +8,10 @@ use sqlx::SqliteConnection;
 use super::{
     batch::{Batched, Change, Changed, hex, insert_changes, json},
     call_key_place, facts,
+    positions::Positions,
     projection::{self, SavedCall},
     read::read_lapse,
     strays::{Stray, after_one_less, forget, leave_leads, settle},
-    writer::Positions,
 };
 use crate::{
     domain::{

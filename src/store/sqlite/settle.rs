@@ -10,8 +10,9 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{Batched, Changed, insert_changes, json},
-    facts, projection,
-    writer::Positions,
+    facts,
+    positions::Positions,
+    projection,
 };
 use crate::{
     domain::{

@@ -14,8 +14,8 @@ use sqlx::SqliteConnection;
 use super::{
     batch::{Batched, json},
     facts, lookup_hash,
+    positions::Positions,
     requests::{PLACE, move_to},
-    writer::Positions,
 };
 use crate::{
     domain::{

@@ -21,13 +21,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
-    is_refusal, rejections, requests, settle,
+    is_refusal,
+    positions::Positions,
+    rejections, requests, settle,
     work::{Job, Work},
 };
 use crate::{
     domain::{
         clock::Clock,
-        ids::{PlatformId, RequestId, Seq},
+        ids::{PlatformId, RequestId},
         request::AnswerFacts,
     },
     store::{
@@ -41,22 +43,6 @@ const GROUP_DELIVERIES: usize = 512;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// How often rejections are flushed, and an unwritable ledger is probed.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Gives out positions: the time in microseconds, made strictly increasing.
-#[derive(Debug)]
-pub(super) struct Positions {
-    last: i64,
-    clock: Clock,
-    /// Whether it is known that no request is a stray: then no notification need be looked at for one.
-    pub(super) no_strays: bool,
-}
-
-impl Positions {
-    pub(super) fn next(&mut self) -> Seq {
-        self.last = self.clock.now().as_microsecond().max(self.last + 1);
-        Seq(self.last)
-    }
-}
 
 /// The writer's task.
 pub(in crate::store) struct Writer {
@@ -274,19 +260,7 @@ impl Writer {
         };
         let positions = match &mut self.positions {
             Some(positions) => positions,
-            none => {
-                let last: i64 = sqlx::query_scalar(
-                    "SELECT max(
-                         (SELECT coalesce(max(seq), 0) FROM change),
-                         (SELECT coalesce(max(id), 0) FROM delivery),
-                         (SELECT coalesce(max(id), 0) FROM call),
-                         (SELECT coalesce(max(id), 0) FROM rejection)
-                     )",
-                )
-                .fetch_one(&mut *connection)
-                .await?;
-                none.insert(Positions { last, clock: self.clock.clone(), no_strays: false })
-            }
+            none => none.insert(Positions::of(&mut *connection, self.clock.clone()).await?),
         };
         Ok((connection, positions))
     }

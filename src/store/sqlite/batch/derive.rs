@@ -21,8 +21,8 @@ use crate::{
         rows::ChangedOperation,
         sqlite::{
             facts,
+            positions::Positions,
             projection::{self, SavedCall, SavedOperation},
-            writer::Positions,
         },
     },
 };

@@ -33,9 +33,9 @@ use self::{
     plan::{Plan, Planned, PlannedDelivery},
 };
 use super::{
+    positions::Positions,
     strays::{followed_by, lead_home},
     work::Job,
-    writer::Positions,
 };
 use crate::{
     domain::{

@@ -21,7 +21,7 @@ use crate::{
     store::{
         MasterKey, StoreError,
         seal::SealError,
-        sqlite::{body_place, delivery_key_place, personal_place, work::Job, writer::Positions},
+        sqlite::{body_place, delivery_key_place, personal_place, positions::Positions, work::Job},
     },
 };
 

@@ -1,0 +1,39 @@
+//! The positions of rows, and what the writer knows between its transactions.
+
+use sqlx::SqliteConnection;
+
+use crate::{
+    domain::{clock::Clock, ids::Seq},
+    store::StoreError,
+};
+
+/// Gives out positions: the time in microseconds, made strictly increasing.
+#[derive(Debug)]
+pub(super) struct Positions {
+    last: i64,
+    clock: Clock,
+    /// Whether it is known that no request is a stray: then no notification need be looked at for one.
+    pub(super) no_strays: bool,
+}
+
+impl Positions {
+    /// Goes on behind all that the ledger holds.
+    pub(super) async fn of(connection: &mut SqliteConnection, clock: Clock) -> Result<Self, StoreError> {
+        let last: i64 = sqlx::query_scalar(
+            "SELECT max(
+                 (SELECT coalesce(max(seq), 0) FROM change),
+                 (SELECT coalesce(max(id), 0) FROM delivery),
+                 (SELECT coalesce(max(id), 0) FROM call),
+                 (SELECT coalesce(max(id), 0) FROM rejection)
+             )",
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Self { last, clock, no_strays: false })
+    }
+
+    pub(super) fn next(&mut self) -> Seq {
+        self.last = self.clock.now().as_microsecond().max(self.last + 1);
+        Seq(self.last)
+    }
+}
