@@ -1,14 +1,11 @@
-//! What can be asked of a call, its people and its recordings, and what is answered.
+//! What can be asked of a call and its recordings, and what is answered.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Acs, Event, Invitation, Job, LONGEST_INVITATION, Media, Person, Recording, State, callback_url, say, text};
+use super::{Acs, Event, Job, Media, Recording, State, callback_url, say, text};
 use crate::simulator::{Ask, Reply, after};
 
 /// How many requests are recognised when they come again.
@@ -85,7 +82,7 @@ impl Acs {
         }
     }
 
-    fn connected(&self, call: &str) -> Result<(), Reply> {
+    pub(super) fn connected(&self, call: &str) -> Result<(), Reply> {
         match self.calls.get(call).map(|known| known.state) {
             Some(State::Connected) => Ok(()),
             Some(State::Connecting) => {
@@ -161,18 +158,13 @@ impl Acs {
         self.calls.get(call).and_then(|known| known.people.first()).map(|person| person.identifier.clone()).unwrap_or_default()
     }
 
-    fn number(&mut self) -> u64 {
-        // a GUID's first digits are as good a number as any
-        self.ids.guid().get(..8).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
-    }
-
     fn play(&mut self, call: &str, job: Job, body: &Value, now: Timestamp) -> Reply {
         if body.get("interruptCallMediaOperation").and_then(Value::as_bool) == Some(true) {
             self.cancel_media(call, now);
         }
-        let number = self.number();
+        let id = self.ids.guid();
         let end = (Value::Null, (200, 0, "Action completed successfully."));
-        self.enqueue(call, now, Media { number, job, name: "Play", plays: true, end });
+        self.enqueue(call, now, Media { id, job, name: "Play", plays: true, end });
         Reply::empty(202)
     }
 
@@ -204,8 +196,8 @@ impl Acs {
                 )
             }
         };
-        let (number, plays) = (self.number(), body.get("playPrompt").is_some_and(|prompt| !prompt.is_null()));
-        self.enqueue(call, now, Media { number, job, name: "Recognize", plays, end });
+        let (id, plays) = (self.ids.guid(), body.get("playPrompt").is_some_and(|prompt| !prompt.is_null()));
+        self.enqueue(call, now, Media { id, job, name: "Recognize", plays, end });
         Reply::empty(202)
     }
 
@@ -234,110 +226,6 @@ impl Acs {
         let (event, members) = say::stopped(name);
         self.happens_soon(call, now, Event::Told(event, job, members, say::owned(say::DONE)));
         Reply::empty(status)
-    }
-
-    /// The actions on who is in a call.
-    fn with_people(&mut self, call: &str, action: &str, body: &Value, now: Timestamp) -> Reply {
-        if let Err(refused) = self.connected(call) {
-            return refused;
-        }
-        let Some(job) = job(body) else { return no_callback() };
-        let done = Reply::json(202, json!({ "operationContext": job.context }));
-        match action {
-            "add" => self.add(call, job, body, now),
-            "cancelAddParticipant" => self.cancel_add(call, job, body, now),
-            "remove" => {
-                let participant = person_named(body, "participantToRemove");
-                let raw = say::raw_id(&participant);
-                if let Some(known) = self.calls.get_mut(call) {
-                    known.people.retain(|person| say::raw_id(&person.identifier) != raw);
-                }
-                let members = json!({ "participant": participant });
-                self.happens_soon(call, now, Event::Told("RemoveParticipantSucceeded", job, members, say::owned(say::DONE)));
-                self.happens_soon(call, now, Event::Roster);
-                done
-            }
-            "moveHere" => {
-                let participant = body.pointer("/targetParticipants/0").map(known_as).unwrap_or_default();
-                if let Some(known) = self.calls.get_mut(call) {
-                    known.people.push(Person { identifier: participant.clone(), is_muted: false, is_on_hold: false });
-                }
-                let members = json!({ "participant": participant, "fromCall": body.get("fromCall") });
-                self.happens_soon(call, now, Event::Told("MoveParticipantSucceeded", job, members, say::owned(say::DONE)));
-                self.happens_soon(call, now, Event::Roster);
-                let shown = json!({ "operationContext": done.body.and_then(|body| body.get("operationContext").cloned()),
-                                    "fromCall": body.get("fromCall"), "participants": [] });
-                Reply::json(202, shown)
-            }
-            "mute" => {
-                let target = body.pointer("/targetParticipants/0").and_then(say::raw_id);
-                let muted = json!({ "targetParticipant": target.as_deref().map(say::identifier) });
-                let turned = self.turn(call, &muted, now, |person| person.is_muted = true);
-                if turned.is_success() { Reply { status: 200, ..done } } else { turned }
-            }
-            _ => not_found(),
-        }
-    }
-
-    /// Changes something about somebody, of which the next roster tells.
-    fn turn(&mut self, call: &str, body: &Value, now: Timestamp, change: impl Fn(&mut Person)) -> Reply {
-        let raw = body.get("targetParticipant").and_then(say::raw_id);
-        let people = self.calls.get_mut(call).map(|known| known.people.iter_mut());
-        let mut people = people.into_iter().flatten();
-        let Some(person) = people.find(|person| raw.is_some() && say::raw_id(&person.identifier) == raw) else {
-            return say::refuse(404, "8522", "The participant is not in the call.");
-        };
-        change(person);
-        self.happens_soon(call, now, Event::Roster);
-        Reply::empty(200)
-    }
-
-    fn add(&mut self, call: &str, job: Job, body: &Value, now: Timestamp) -> Reply {
-        let participant = person_named(body, "participantToAdd");
-        if participant.is_null() {
-            return say::refuse(400, "BadRequest", "The participantToAdd is missing.");
-        }
-        let patience =
-            body.get("invitationTimeoutInSeconds").and_then(Value::as_u64).map_or(LONGEST_INVITATION, Duration::from_secs);
-        let rings = patience.min(self.pace.media);
-        let (id, joins) = (self.ids.guid(), patience >= self.pace.media);
-        let shown = json!({
-            "operationContext": job.context,
-            "participant": { "identifier": participant, "isMuted": false, "isOnHold": false },
-            "invitationId": id,
-        });
-        if let Some(known) = self.calls.get_mut(call) {
-            known.invitations.insert(id.clone(), Invitation { job, participant, joins });
-        }
-        self.happens(call, after(now, rings), Event::InvitationEnds(id));
-        Reply::json(202, shown)
-    }
-
-    fn cancel_add(&mut self, call: &str, job: Job, body: &Value, now: Timestamp) -> Reply {
-        let Some(invitation) = text(body, "invitationId") else {
-            return say::refuse(400, "BadRequest", "The invitationId is missing.");
-        };
-        let shown = json!({ "invitationId": invitation, "operationContext": job.context });
-        let open = self.calls.get_mut(call).and_then(|known| known.invitations.remove(invitation));
-        let members = json!({ "invitationId": invitation });
-        let event = if let Some(open) = open {
-            let whom = say::raw_id(&open.participant).unwrap_or_default();
-            let why = format!(
-                "addParticipants failed for participant {whom}. Underlying reason: The Call Has Been Cancelled. DiagCode: 487#5234.@"
-            );
-            Event::Told("CancelAddParticipantSucceeded", job, members, (487, 5234, why))
-        } else {
-            let why = say::owned((400, 8522, "The invitation is not open any more."));
-            Event::Told("CancelAddParticipantFailed", job, members, why)
-        };
-        self.happens_soon(call, now, event);
-        Reply::json(202, shown)
-    }
-
-    fn roster(&self, call: &str) -> Reply {
-        let Some(known) = self.calls.get(call) else { return not_found() };
-        let person = |person: &Person| json!({ "identifier": person.identifier, "isMuted": person.is_muted, "isOnHold": person.is_on_hold });
-        Reply::json(200, json!({ "value": known.people.iter().map(person).collect::<Vec<_>>() }))
     }
 
     fn record(&mut self, body: &Value, now: Timestamp) -> Reply {
@@ -383,7 +271,7 @@ pub(super) fn job(body: &Value) -> Option<Job> {
     Some(Job { context: text(body, "operationContext").map(str::to_owned), to })
 }
 
-fn person_named(body: &Value, name: &str) -> Value {
+pub(super) fn person_named(body: &Value, name: &str) -> Value {
     body.get(name).map(known_as).unwrap_or_default()
 }
 

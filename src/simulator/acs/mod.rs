@@ -6,6 +6,7 @@
 
 mod actions;
 mod calls;
+mod people;
 mod say;
 
 use std::{
@@ -82,7 +83,7 @@ struct Job {
 
 #[derive(Clone, Debug)]
 struct Media {
-    number: u64,
+    id: String,
     job: Job,
     /// `Play` or `Recognize`, as its events are called.
     name: &'static str,
@@ -117,7 +118,7 @@ struct Caller {
 #[derive(Debug)]
 enum Event {
     Connected(Job),
-    MediaEnds(u64),
+    MediaEnds(String),
     InvitationEnds(String),
     /// An event of this type: its members, its result.
     Told(&'static str, Job, Value, (i64, i64, String)),
@@ -163,8 +164,8 @@ impl Acs {
                 self.tell(call, "CallConnected", &job, &Value::Null, say::DONE, at);
                 self.tell_roster(call, at);
             }
-            Event::MediaEnds(number) => {
-                if known.queue.front().is_some_and(|media| media.number == number)
+            Event::MediaEnds(id) => {
+                if known.queue.front().is_some_and(|media| media.id == id)
                     && let Some(media) = known.queue.pop_front()
                 {
                     let (members, (code, subcode, message)) = media.end;
@@ -232,7 +233,7 @@ impl Acs {
             self.happens_soon(call, now, Event::Told("PlayStarted", media.job, Value::Null, started));
         }
         let lasts = self.pace.latency.saturating_add(self.pace.media);
-        self.happens(call, after(now, lasts), Event::MediaEnds(media.number));
+        self.happens(call, after(now, lasts), Event::MediaEnds(media.id));
     }
 
     /// Takes back all that plays and listens.

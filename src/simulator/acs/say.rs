@@ -4,7 +4,7 @@ use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Acs, Caller, Job};
+use super::{Acs, Caller, Job, Person};
 use crate::simulator::{Callback, Reply, error};
 
 /// The application as which Event Grid asks for its tokens.
@@ -44,6 +44,11 @@ pub(super) fn raw_id(identifier: &Value) -> Option<String> {
     at("/rawId").filter(|raw| !raw.is_empty()).map(str::to_owned).or(number).or(user).or(teams)
 }
 
+/// Somebody as a roster shows them.
+pub(super) fn person(person: &Person) -> Value {
+    json!({ "identifier": person.identifier, "isMuted": person.is_muted, "isOnHold": person.is_on_hold })
+}
+
 /// The event by which something that runs is told to have stopped, and its members.
 pub(super) fn stopped(request: &str) -> (&'static str, Value) {
     match request {
@@ -76,11 +81,7 @@ impl Acs {
     pub(super) fn tell_roster(&mut self, call: &str, at: Timestamp) {
         let Some(known) = self.calls.get_mut(call) else { return };
         known.rosters += 1;
-        let people: Vec<Value> = known
-            .people
-            .iter()
-            .map(|person| json!({ "identifier": person.identifier, "isMuted": person.is_muted, "isOnHold": person.is_on_hold }))
-            .collect();
+        let people: Vec<Value> = known.people.iter().map(person).collect();
         let members = json!({ "participants": people, "sequenceNumber": known.rosters });
         self.tell(call, "ParticipantsUpdated", &Job { context: None, to: None }, &members, DONE, at);
     }
