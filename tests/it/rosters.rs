@@ -11,9 +11,8 @@ use callback_ledger::{
         request::{AnswerFacts, Cancels, RequestFacts, Via},
     },
     store::{
-        NewRequest, rebuild,
+        NewRequest,
         rows::{OperationFilter, PageRequest},
-        verify,
     },
 };
 use jiff::Timestamp;
@@ -124,12 +123,6 @@ async fn said(test: &TestLedger, kind: &str) -> Vec<(State, bool)> {
     rows.into_iter().filter(|row| row.kind == kind).map(|row| (row.state, row.flags.contains(&Flag::Inferred))).collect()
 }
 
-async fn agrees_with_its_facts(test: TestLedger) {
-    assert_eq!(rebuild(&test.options).await.unwrap(), []);
-    assert_eq!(verify(test.reader()).await.unwrap(), []);
-    test.close().await;
-}
-
 #[tokio::test]
 async fn rosters_tell_the_same_in_whichever_order_they_come() {
     let words = [roster(3, false), roster(4, true), roster(5, false)];
@@ -146,7 +139,7 @@ async fn rosters_tell_the_same_in_whichever_order_they_come() {
             accepted(&test, unhold).await;
             assert_eq!(said(&test, "hold").await, [(State::Completed, true)], "{order:?}");
             assert_eq!(said(&test, "unhold").await, [(State::Completed, true)], "{order:?}");
-            agrees_with_its_facts(test).await;
+            test.agrees_with_its_facts().await;
         }
     }
 }
@@ -163,7 +156,7 @@ async fn a_roster_of_a_later_request_puts_nothing_right_in_an_earlier_one() {
     assert_eq!(said(&test, "hold").await, [(State::Failed, false), (State::Completed, true)]);
     let rows = operations_at(test.reader(), "leg", Timestamp::now()).await;
     assert!(rows.iter().all(|row| !row.flags.contains(&Flag::Corrected)), "{rows:#?}");
-    agrees_with_its_facts(test).await;
+    test.agrees_with_its_facts().await;
 }
 
 #[tokio::test]
@@ -177,7 +170,7 @@ async fn a_roster_from_before_is_not_the_doing_of_a_request() {
     assert_eq!(said(&test, "hold").await, [(State::Accepted, false)]);
     hear(&test, &roster(6, true)).await;
     assert_eq!(said(&test, "hold").await, [(State::Completed, true)]);
-    agrees_with_its_facts(test).await;
+    test.agrees_with_its_facts().await;
 }
 
 #[tokio::test]
@@ -189,7 +182,7 @@ async fn of_what_no_roster_shows_silence_to_the_end_of_the_call_says_that_it_was
     hear(&test, &event("CallDisconnected", 9, &json!({}))).await;
     assert_eq!(said(&test, "hold").await, [(State::Completed, true)]);
     assert_eq!(said(&test, "unhold").await, [(State::Completed, true)], "a failure would have been told");
-    agrees_with_its_facts(test).await;
+    test.agrees_with_its_facts().await;
 }
 
 /// Nobody has written down yet what the end of the call means: readers tell it as it will be written.
@@ -236,5 +229,5 @@ async fn what_ends_with_its_call_is_told_before_it_is_written() {
     let filter = OperationFilter { state: Some(State::Completed), ..OperationFilter::default() };
     let completed = test.reader().operations(&filter, ALL, later).await.unwrap().rows;
     assert_eq!(completed.iter().map(|row| row.id.0).collect::<Vec<_>>(), [cancel.0, hold.0]);
-    agrees_with_its_facts(test).await;
+    test.agrees_with_its_facts().await;
 }

@@ -7,7 +7,7 @@ use callback_ledger::{
         operation::{Flag, State},
         request::{AnswerFacts, RequestFacts, Via},
     },
-    store::{NewRequest, rebuild, verify},
+    store::NewRequest,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -98,12 +98,6 @@ async fn said(test: &TestLedger, call: &str) -> Vec<(String, Option<String>, Sta
     said
 }
 
-async fn agrees_with_its_facts(test: TestLedger) {
-    assert_eq!(rebuild(&test.options).await.unwrap(), []);
-    assert_eq!(verify(test.reader()).await.unwrap(), []);
-    test.close().await;
-}
-
 /// One tag in three spellings.
 const TAGS: [&str; 3] =
     ["c2f6a8d4-6c1c-4b5e-8a44-2d1b7f3e9001", "C2F6A8D46C1C4B5E8A442D1B7F3E9001", "C2F6A8D4-6C1C-4B5E-8A44-2D1B7F3E9001"];
@@ -130,7 +124,7 @@ async fn a_call_whose_answer_was_lost_is_found_by_its_tag_beside_one_that_was_an
         };
         assert_eq!(said(&test, "leg-1").await, [completed(TAGS[0], &[Flag::Unanswered])], "{order:?}");
         assert_eq!(said(&test, "leg-2").await, [completed(TAGS[2], &[])], "{order:?}");
-        agrees_with_its_facts(test).await;
+        test.agrees_with_its_facts().await;
     }
 }
 
@@ -155,7 +149,7 @@ async fn a_call_that_is_registered_by_its_tag_is_found_before_and_after_it_is_to
                 [(kind.to_owned(), Some("out".to_owned()), state, Vec::new(), 1)],
                 "{registered_first}"
             );
-            agrees_with_its_facts(test).await;
+            test.agrees_with_its_facts().await;
         }
     }
 }
@@ -177,7 +171,7 @@ async fn a_recording_whose_answer_was_lost_is_found_by_its_conversation() {
         let told = ("startRecording".to_owned(), None, State::Running, vec![Flag::Unanswered], 1);
         assert_eq!(said(&test, "leg-2").await, [told], "{order:?}");
         assert_eq!(said(&test, "leg-1").await, [], "{order:?}");
-        agrees_with_its_facts(test).await;
+        test.agrees_with_its_facts().await;
     }
 }
 
@@ -199,7 +193,7 @@ async fn of_two_calls_that_were_lost_under_one_tag_none_is_guessed() {
         let place = operations_of(test.reader(), &format!("request/{request}")).await;
         assert_eq!((place.len(), place[0].state), (1, State::Requested));
     }
-    agrees_with_its_facts(test).await;
+    test.agrees_with_its_facts().await;
 }
 
 #[tokio::test]
@@ -230,7 +224,7 @@ async fn a_recording_of_a_conversation_belongs_to_the_call_that_its_notification
             hear(&test, &Word::Answer(0, AnswerFacts { state: Some(State::Completed), ..answered(&[]) }, None), &[stop]).await;
             let stopped = ("stopRecording".to_owned(), None, State::Completed, Vec::new(), 0);
             assert!(said(&test, "leg-2").await.contains(&stopped), "{before} {order:?}");
-            agrees_with_its_facts(test).await;
+            test.agrees_with_its_facts().await;
         }
     }
 }

@@ -17,8 +17,9 @@ use callback_ledger::{
     },
     source::{Answers, Head, Inbound, source},
     store::{
-        Ledger, LedgerReader, OpenError, Options, RecordError, Recorded, RecordedNotification,
+        Ledger, LedgerReader, OpenError, Options, RecordError, Recorded, RecordedNotification, rebuild,
         rows::{OperationFilter, OperationRow, PageRequest},
+        verify,
     },
 };
 use jiff::Timestamp;
@@ -111,6 +112,13 @@ impl TestLedger {
         drop(ledger);
         writer.await.unwrap();
         (options, folder)
+    }
+
+    /// Closes the ledger, whose projections must be what its facts say.
+    pub async fn agrees_with_its_facts(self) {
+        assert_eq!(rebuild(&self.options).await.unwrap(), []);
+        assert_eq!(verify(self.reader()).await.unwrap(), []);
+        self.close().await;
     }
 
     /// Closes the ledger and opens it again.
