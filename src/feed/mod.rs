@@ -1,7 +1,9 @@
-//! Somebody listens: waits for the end of an operation.
+//! Somebody listens: to the end of an operation, or to all that changes ([`follow`]).
 //!
 //! A wait looks once, and then again each time a commit changes an operation of the same call or context. Without a writer
 //! in the process (a command that reads a ledger directly) it looks twice a second. Called by `http`.
+
+pub mod follow;
 
 use std::{sync::Arc, time::Duration};
 

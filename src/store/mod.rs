@@ -7,6 +7,7 @@
 //! What is stored about an operation or a call is what [`crate::domain::operation::operations`] and
 //! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
 
+pub mod log;
 mod rejections;
 mod requests;
 pub mod rows;
@@ -283,7 +284,7 @@ impl Ledger {
         let opened = sqlite::open(&options).await?;
         let (queue, jobs) = mpsc::channel(QUEUE_DELIVERIES);
         let (writable_tx, writable) = watch::channel(true);
-        let (changed, _) = broadcast::channel(1024);
+        let changed = Changes { operations: broadcast::channel(1024).0, log: watch::Sender::new(()) };
         let rejections = Arc::new(RejectionRing::default());
         let closing = CancellationToken::new();
         let reader = LedgerReader::new(
@@ -397,14 +398,21 @@ pub fn key_path(ledger: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Is sent the operations that each commit changed.
-type Changes = broadcast::Sender<Arc<Vec<ChangedOperation>>>;
+/// Is told what each commit changed.
+#[derive(Clone, Debug)]
+struct Changes {
+    /// The operations.
+    operations: broadcast::Sender<Arc<Vec<ChangedOperation>>>,
+    /// That the change log has grown.
+    log: watch::Sender<()>,
+}
 
 /// Removes the bodies and personal facts of deliveries received before `before`, in steps that a server beside us does not
-/// feel, and says how many; with `dry_run` it only counts them. What happened stays known.
+/// feel, and says how many; with `dry_run` it only counts them. What happened stays known, but is no longer followed: the change log
+/// loses its lines before then.
 ///
 /// # Errors
 /// [`OpenError`] if the ledger cannot be opened, or the database fails on the way.
 pub async fn prune(options: &Options, before: jiff::Timestamp, dry_run: bool) -> Result<u64, OpenError> {
-    sqlite::upkeep::prune(options, before, dry_run).await
+    sqlite::prune::prune(options, before, dry_run).await
 }

@@ -198,6 +198,10 @@ pub struct NotificationRow {
 pub struct RequestRow {
     /// Its id, and its position in the change log.
     pub id: RequestId,
+    /// The source whose platform is asked.
+    pub source: String,
+    /// The call that it is about; `None` while one that begins a call has not been told which.
+    pub call_id: Option<PlatformId>,
     /// When it was written down.
     pub at: Timestamp,
     /// The operation that it begins.

@@ -6,12 +6,13 @@
 //! - [`projection`]: how operations and calls are saved
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`read`]: every query of the API
-//! - [`upkeep`]: verify, rebuild, backup, prune
+//! - [`upkeep`], [`prune`]: verify, rebuild, backup; what retention takes away
 
 mod batch;
 mod facts;
 mod positions;
 mod projection;
+pub(super) mod prune;
 pub(super) mod read;
 mod rejections;
 mod requests;

@@ -24,7 +24,9 @@ impl Positions {
                  (SELECT coalesce(max(seq), 0) FROM change),
                  (SELECT coalesce(max(id), 0) FROM delivery),
                  (SELECT coalesce(max(id), 0) FROM call),
-                 (SELECT coalesce(max(id), 0) FROM rejection)
+                 (SELECT coalesce(max(id), 0) FROM rejection),
+                 (SELECT coalesce(max(id), 0) FROM request),
+                 (SELECT log_begins_after FROM ledger)
              )",
         )
         .fetch_one(connection)

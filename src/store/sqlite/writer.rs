@@ -366,8 +366,9 @@ impl Writer {
         (self.observer)(&Committed { deliveries, took, kinds: batched.kinds, finals: batched.finals });
         if !batched.changed.is_empty() {
             // Nobody listening is no error.
-            let _receivers = self.changes.send(Arc::new(batched.changed));
+            let _receivers = self.changes.operations.send(Arc::new(batched.changed));
         }
+        self.changes.log.send_replace(());
     }
 
     /// Whether this changed anything.
@@ -390,12 +391,17 @@ impl Writer {
         if dropped > 0 {
             tracing::warn!(dropped, "more rejections than the ledger keeps: some were only counted");
         }
-        if !rejections.is_empty()
-            && let Err(error) = self.write_rejections(&rejections).await
-        {
-            tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
-            self.set_writable(false);
-            self.connection = None;
+        if !rejections.is_empty() {
+            match self.write_rejections(&rejections).await {
+                Ok(()) => {
+                    self.changes.log.send_replace(());
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
+                    self.set_writable(false);
+                    self.connection = None;
+                }
+            }
         }
         self.rejections.done(flush);
     }

@@ -1,6 +1,6 @@
 //! Calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
@@ -15,7 +15,7 @@ use crate::{
     store::{
         StoreError,
         rows::{CallFilter, CallRow, Page, PageRequest},
-        sqlite::batch::instant,
+        sqlite::batch::{instant, json},
     },
 };
 
@@ -51,6 +51,18 @@ impl LedgerReader {
         let mut connection = self.connection().await?;
         let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
         rows.into_iter().map(|row| row.read(now)).collect()
+    }
+
+    /// The calls at these positions as of `now`.
+    pub(super) async fn calls_at(&self, ids: &BTreeSet<i64>, now: Timestamp) -> Result<BTreeMap<i64, CallRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sql = QueryBuilder::new(SELECT_CALL);
+        sql.push(" AND call.id IN (SELECT value FROM jsonb_each(").push_bind(json(ids)?).push("))");
+        let mut connection = self.connection().await?;
+        let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        rows.into_iter().map(|row| row.read(now).map(|row| (row.id.0, row))).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! the others carry a unary `+`, which keeps SQLite from choosing a worse one.
 
 mod calls;
+mod log;
 mod notifications;
 mod operation_page;
 mod operations;
@@ -18,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool, pool::PoolConnection};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     domain::{ids::Seq, operation::Deadlines},
@@ -55,7 +56,13 @@ impl LedgerReader {
     /// The operations that each commit from now on adds or changes; `None` if the writer is in another process.
     #[must_use]
     pub fn changes(&self) -> Option<broadcast::Receiver<Arc<Vec<ChangedOperation>>>> {
-        self.changes.as_ref().map(broadcast::Sender::subscribe)
+        self.changes.as_ref().map(|changes| changes.operations.subscribe())
+    }
+
+    /// Changes whenever the change log has grown; `None` if the writer is in another process.
+    #[must_use]
+    pub fn growth(&self) -> Option<watch::Receiver<()>> {
+        self.changes.as_ref().map(|changes| changes.log.subscribe())
     }
 
     pub(super) fn master(&self) -> &MasterKey {

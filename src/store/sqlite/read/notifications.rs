@@ -1,6 +1,6 @@
 //! Notifications, timelines, and the deliveries that brought them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sqlx::{QueryBuilder, Sqlite};
@@ -15,9 +15,10 @@ use crate::{
         StoreError,
         rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest, RequestRow, TimelineRow},
         sqlite::{
-            batch::{QUARANTINE, instant, quarantine_subject},
+            batch::{QUARANTINE, instant, json, quarantine_subject},
             body_place, call_key_place, delivery_key_place, facts, personal_place,
             projection::read_facts,
+            requests::PLACE,
         },
     },
 };
@@ -50,26 +51,45 @@ impl LedgerReader {
         Ok(paged(rows, page, TimelineRow::seq))
     }
 
-    /// What was asked for in a call, in the order in which it was written down.
+    /// What was asked for in a call.
     async fn requests_of(&self, call_id: &PlatformId) -> Result<Vec<RequestRow>, StoreError> {
         let mut connection = self.connection().await?;
         let calls: Vec<i64> = sqlx::query_scalar("SELECT id FROM call WHERE call_id = ?1 AND requested = 1")
             .bind(call_id.as_str())
             .fetch_all(&mut *connection)
             .await?;
-        let mut rows = Vec::new();
-        for held in facts::of_calls(&mut connection, &calls.into_iter().collect()).await?.into_values() {
+        drop(connection);
+        Ok(self.requests_in(&calls.into_iter().collect()).await?.into_values().collect())
+    }
+
+    /// What was asked for in the calls at these positions, in the order in which it was written down.
+    pub(super) async fn requests_in(&self, calls: &BTreeSet<i64>) -> Result<BTreeMap<i64, RequestRow>, StoreError> {
+        let mut connection = self.connection().await?;
+        let named: Vec<(i64, String, String)> =
+            sqlx::query_as("SELECT id, source, call_id FROM call WHERE id IN (SELECT value FROM jsonb_each(?1))")
+                .bind(json(calls)?)
+                .fetch_all(&mut *connection)
+                .await?;
+        let mut held = facts::of_calls(&mut connection, calls).await?;
+        let mut rows = BTreeMap::new();
+        for (call, source, call_id) in named {
+            let held = held.remove(&call).unwrap_or_default();
             let told = held.told(None);
             let of = |request| told.iter().find(|(_, operation)| operation.request == Some(request));
-            rows.extend(held.requests.into_iter().map(|request| RequestRow {
-                operation: of(request.id).map_or(OperationId(request.id.0), |(_, operation)| operation.id),
-                id: request.id,
-                at: request.at,
-                facts: request.facts,
-                answer: request.answer.map(|answer| answer.facts),
+            let call_id = PlatformId::parse(&call_id).filter(|id| !id.as_str().starts_with(PLACE));
+            rows.extend(held.requests.into_iter().map(|request| {
+                let row = RequestRow {
+                    operation: of(request.id).map_or(OperationId(request.id.0), |(_, operation)| operation.id),
+                    id: request.id,
+                    source: source.clone(),
+                    call_id: call_id.clone(),
+                    at: request.at,
+                    facts: request.facts,
+                    answer: request.answer.map(|answer| answer.facts),
+                };
+                (request.id.0.0, row)
             }));
         }
-        rows.sort_by_key(|row| row.id);
         Ok(rows)
     }
 
@@ -139,6 +159,18 @@ impl LedgerReader {
         sql.push(" AND notification.id = ").push_bind(id.0.0);
         let page = PageRequest { after: None, limit: 1 };
         Ok(self.notification_page(sql, page).await?.rows.pop())
+    }
+
+    /// The notifications of these ids.
+    pub(super) async fn notifications_at(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, NotificationRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
+        sql.push(" AND notification.id IN (SELECT value FROM jsonb_each(").push_bind(json(ids)?).push("))");
+        let page = PageRequest { after: None, limit: u32::MAX };
+        let rows = self.notification_page(sql, page).await?.rows;
+        Ok(rows.into_iter().map(|row| (row.id.0.0, row)).collect())
     }
 
     /// Whom a call is between, as the platform told when it came; `None` if it did not, or if that was erased.

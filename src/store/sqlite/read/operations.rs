@@ -84,6 +84,22 @@ impl LedgerReader {
         Ok(self.read(connection, rows, now).await?.pop())
     }
 
+    /// The operations of these ids as of `now`.
+    pub(super) async fn operations_at(
+        &self,
+        ids: &BTreeSet<i64>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<i64, OperationRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sql = QueryBuilder::new(SELECT_OPERATION);
+        sql.push(" AND operation.id IN (SELECT value FROM jsonb_each(").push_bind(json(ids)?).push("))");
+        let mut connection = self.connection().await?;
+        let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        Ok(self.read(&mut connection, rows, now).await?.into_iter().map(|row| (row.id.0.0, row)).collect())
+    }
+
     async fn read(
         &self,
         connection: &mut SqliteConnection,

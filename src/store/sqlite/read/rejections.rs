@@ -1,5 +1,7 @@
 //! Rejections.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sqlx::QueryBuilder;
 
 use super::{LedgerReader, newest_first, paged};
@@ -11,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         rows::{Page, PageRequest, RejectionFilter, RejectionRow},
-        sqlite::batch::instant,
+        sqlite::batch::{instant, json},
     },
 };
 
@@ -21,9 +23,7 @@ impl LedgerReader {
     /// # Errors
     /// [`StoreError`].
     pub async fn rejections(&self, filter: &RejectionFilter, page: PageRequest) -> Result<Page<RejectionRow>, StoreError> {
-        let mut sql = QueryBuilder::new(
-            "SELECT id, at, last_at, count, receiver, reason, peer, key_id, issuer, user_agent FROM rejection WHERE true",
-        );
+        let mut sql = QueryBuilder::new(SELECT_REJECTION);
         if let Some(reason) = filter.reason {
             sql.push(" AND reason = ").push_bind(reason.as_str());
         }
@@ -39,7 +39,22 @@ impl LedgerReader {
         let rows = rows.into_iter().map(RejectionSql::read).collect::<Result<Vec<_>, _>>()?;
         Ok(paged(rows, page, |row| row.id.0))
     }
+
+    /// The rejections of these ids.
+    pub(super) async fn rejections_at(&self, ids: &BTreeSet<i64>) -> Result<BTreeMap<i64, RejectionRow>, StoreError> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sql = QueryBuilder::new(SELECT_REJECTION);
+        sql.push(" AND id IN (SELECT value FROM jsonb_each(").push_bind(json(ids)?).push("))");
+        let mut connection = self.connection().await?;
+        let rows: Vec<RejectionSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        rows.into_iter().map(|row| row.read().map(|row| (row.id.0.0, row))).collect()
+    }
 }
+
+const SELECT_REJECTION: &str =
+    "SELECT id, at, last_at, count, receiver, reason, peer, key_id, issuer, user_agent FROM rejection WHERE true";
 
 #[derive(sqlx::FromRow)]
 struct RejectionSql {
