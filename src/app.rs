@@ -16,23 +16,24 @@ use std::{
 };
 
 use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
 use url::Url;
 
 use crate::{
     auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
-    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope},
+    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope, Token},
     domain::{
         clock::Clock,
         ids::PlatformId,
         operation::Deadlines,
         trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
     },
+    feed::follow::Feed,
     gateway::{Gateway, InFlight},
     http::{
-        api::{self, Api, Guard, PrivateToken, Service},
+        api::{self, Api, Followers, Guard, PrivateToken, Service},
         metrics::Metrics,
         public,
         trace::RequestSpan,
@@ -106,9 +107,38 @@ pub struct App {
     public: TcpListener,
     private: TcpListener,
     guard: Guard,
+    tokens: Arc<watch::Sender<Arc<Vec<PrivateToken>>>>,
     api: Api,
     service: Service,
     writer: JoinHandle<()>,
+}
+
+/// The tokens of a running service that are good.
+#[derive(Clone, Debug)]
+pub struct GoodTokens(Arc<watch::Sender<Arc<Vec<PrivateToken>>>>);
+
+impl GoodTokens {
+    /// From now on those of this configuration: a stream that another token had opened ends. `false`: nothing was changed, because
+    /// a listener that asks for tokens does not stop asking.
+    #[must_use]
+    pub fn replace(&self, config: &Config) -> bool {
+        let tokens = private_tokens(config);
+        let closed = !tokens.is_empty() || self.0.borrow().is_empty();
+        if closed {
+            self.0.send_replace(tokens);
+        }
+        closed
+    }
+}
+
+fn private_tokens(config: &Config) -> Arc<Vec<PrivateToken>> {
+    let token = |token: &Token| PrivateToken {
+        name: token.name.clone(),
+        sha256: token.sha256.as_bytes().to_vec(),
+        secrets: token.scopes.contains(&Scope::Secrets),
+        write: token.scopes.contains(&Scope::Write),
+    };
+    Arc::new(config.private.tokens.iter().map(token).collect())
 }
 
 /// How to open the ledger that the configuration names.
@@ -142,30 +172,30 @@ impl App {
             .iter()
             .map(|receiver| build_receiver(config, receiver, &ledger, &keys, &surroundings).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let tokens = config.private.tokens.iter();
-        let guard = Guard {
-            tokens: tokens
-                .map(|token| PrivateToken {
-                    name: token.name.clone(),
-                    sha256: token.sha256.as_bytes().to_vec(),
-                    secrets: token.scopes.contains(&Scope::Secrets),
-                    write: token.scopes.contains(&Scope::Write),
-                })
-                .collect(),
-            open_secrets: surroundings.dev_issuer.is_some(),
-        };
+        let tokens = Arc::new(watch::Sender::new(private_tokens(config)));
+        let guard = Guard { tokens: tokens.subscribe(), open_secrets: surroundings.dev_issuer.is_some() };
         let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();
         let outbound = if private_too { client } else { HttpClient::for_public_hosts().map_err(BuildError::Client)? };
         let in_flight = InFlight::on(Handle::current());
         let gateways = gateways(config, &outbound, (&ledger, &in_flight), &surroundings.clock)?;
         let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, keys, metrics };
+        let [followers, per_token] = [config.feed.followers, config.feed.followers_per_token]
+            .map(|number| usize::try_from(number.get()).unwrap_or(usize::MAX));
         let api = Api {
             reader: ledger.reader().clone(),
             service: Some(service.clone()),
+            feed: Feed::new(ledger.reader().clone(), surroundings.clock.clone()),
+            followers: Followers::new(followers, per_token),
             clock: surroundings.clock,
             shutdown: CancellationToken::new(),
         };
-        Ok(Self { public: bind(config.public.bind)?, private: bind(config.private.bind)?, guard, api, service, writer })
+        Ok(Self { public: bind(config.public.bind)?, private: bind(config.private.bind)?, guard, tokens, api, service, writer })
+    }
+
+    /// The tokens that are good, to be changed while the service runs.
+    #[must_use]
+    pub fn good_tokens(&self) -> GoodTokens {
+        GoodTokens(Arc::clone(&self.tokens))
     }
 
     /// Where the public listener listens.
@@ -205,7 +235,7 @@ impl App {
     /// # Errors
     /// If a listener cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { public, private, guard, api, service, writer } = self;
+        let Self { public, private, guard, tokens: _tokens, api, service, writer } = self;
         let stopping = api.shutdown.clone();
         let keeper = tokio::spawn(service.keys.clone().keep_fresh(stopping.clone()));
         let public = serve_public(public, &service)?;

@@ -51,6 +51,8 @@ pub struct Config {
     pub lifecycle: Lifecycle,
     /// The way to the platforms.
     pub gateway: Gateway,
+    /// Who follows what changes.
+    pub feed: Feed,
     /// What is written to stderr.
     pub log: Log,
     /// The issuer of development mode.
@@ -246,6 +248,16 @@ pub struct Gateway {
     /// With what the gateway signs.
     #[serde(default)]
     pub credentials: Credentials,
+}
+
+/// `[feed]`: who follows what changes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    /// How many may follow at the same moment.
+    pub followers: NonZeroU32,
+    /// How many of them with one token.
+    pub followers_per_token: NonZeroU32,
 }
 
 /// `[log]`: what is written to stderr.

@@ -13,7 +13,12 @@ use super::{
 };
 use crate::{
     app::ledger_options,
-    http::{api::Api, in_process, metrics::Metrics},
+    feed::follow::Feed,
+    http::{
+        api::{Api, Followers},
+        in_process,
+        metrics::Metrics,
+    },
     net::{HttpClient, Method, Request, Secret},
     store::LedgerReader,
 };
@@ -58,7 +63,9 @@ impl Whom {
         let options = ledger_options(&config, &surroundings, &Metrics::new());
         let reader = LedgerReader::open(&options).await.map_err(not_opened)?;
         let shutdown = CancellationToken::new();
-        Ok(Asked::Ledger(Box::new(Api { reader, service: None, clock: surroundings.clock, shutdown })))
+        let clock = surroundings.clock;
+        let (feed, followers) = (Feed::new(reader.clone(), clock.clone()), Followers::new(1, 1));
+        Ok(Asked::Ledger(Box::new(Api { reader, service: None, feed, followers, clock, shutdown })))
     }
 }
 

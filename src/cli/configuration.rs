@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where the configuration comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) file: Option<PathBuf>,
 }

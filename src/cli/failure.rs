@@ -37,12 +37,18 @@ impl Failure {
     /// Says why on stderr, with every cause.
     pub(super) fn report(&self) {
         if !self.silent {
-            eprintln!("error: {:#}", self.error);
+            eprintln!("error: {self}");
         }
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     configuration::{Source, surroundings},
@@ -11,7 +11,7 @@ use super::{
     output, token,
 };
 use crate::{
-    app::{App, known_sources},
+    app::{App, GoodTokens, known_sources},
     auth::DevIssuer,
     telemetry,
 };
@@ -48,9 +48,24 @@ impl Serve {
         }
         let app = App::build(&config, surroundings).await?;
         let asked_to_end = asked_to_end()?;
+        let reloading = tokio::spawn(reload_tokens(source.clone(), app.good_tokens(), signal(SignalKind::hangup())?));
         output::line(&listening(&app)?)?;
-        app.run_until(asked_to_end).await?;
-        Ok(())
+        let served = app.run_until(asked_to_end).await;
+        reloading.abort();
+        Ok(served?)
+    }
+}
+
+/// At each SIGHUP: the tokens of the private listener as they are configured by then. All else takes a new start.
+async fn reload_tokens(source: Source, tokens: GoodTokens, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        match source.load() {
+            Ok(config) if tokens.replace(&config) => tracing::info!("the tokens of the private listener were read again"),
+            Ok(_) => {
+                tracing::error!("without tokens the private listener is open: that takes a new start; they stay as they are");
+            }
+            Err(failure) => tracing::error!(error = %failure, "the configuration cannot be used: the tokens stay as they are"),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Answer {
 pub async fn get(api: &Api, path_and_query: &str) -> Answer {
     let service = test::init_service(App::new().configure(|app| configure(app, api))).await;
     let request = test::TestRequest::get().uri(path_and_query).to_request();
-    request.extensions_mut().insert(Leave { secrets: true, writer: None }); // whoever can open the ledger holds its key
+    request.extensions_mut().insert(Leave { secrets: true, ..Leave::default() }); // whoever can open the ledger holds its key
     let response = test::call_service(&service, request).await;
     let status = response.status().as_u16();
     Answer { status, body: test::read_body(response).await.to_vec() }

@@ -93,6 +93,8 @@ pub enum Problem {
     UpstreamTimeout,
     /// A key that was used for something else.
     IdempotencyMismatch,
+    /// As many follow as may.
+    TooManyFollowers(String),
     /// A token without the scope that this takes.
     ScopeRequired(&'static str),
     /// A body whose secrets cannot be told from the rest.
@@ -125,6 +127,7 @@ impl Problem {
             Self::IdempotencyMismatch => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The key was used for something else")
             }
+            Self::TooManyFollowers(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_followers", "As many follow as may"),
             Self::ScopeRequired(_) => (StatusCode::FORBIDDEN, "scope_required", "The token lacks a scope"),
             Self::SecretsRequired => (StatusCode::FORBIDDEN, "secrets_required", "The scope `secrets` is required"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "There is nothing here"),
@@ -154,6 +157,7 @@ impl Problem {
             | Self::InvalidBody(why)
             | Self::BodyNotReceived(why)
             | Self::InvalidQuery(why)
+            | Self::TooManyFollowers(why)
             | Self::NotFound(why) => why.clone(),
             Self::Timeout(why) | Self::Ambiguous(why) | Self::LedgerUnavailable(why) | Self::UnsupportedMediaType(why) => {
                 why.clone()
@@ -212,6 +216,9 @@ impl Problem {
             }
             Self::KeysUnavailable(after) => {
                 response.insert_header((RETRY_AFTER, after.as_secs().max(1).to_string()));
+            }
+            Self::TooManyFollowers(_) => {
+                response.insert_header((RETRY_AFTER, "10"));
             }
             Self::LedgerUnavailable(_) | Self::QueryTimeout => {
                 response.insert_header((RETRY_AFTER, "2"));

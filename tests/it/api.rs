@@ -156,8 +156,11 @@ async fn every_path_of_the_description_exists_and_others_are_problems() {
     let app = TestApp::start().await;
     let description = app.get("/openapi.json").await.json();
     for path in description["paths"].as_object().unwrap().keys() {
-        let answered = app.get(&path.replace("{id}", "x").replace("{callId}", "x")).await;
-        assert!(!String::from_utf8_lossy(&answered.body).contains("no such path"), "{path}");
+        let url = format!("{}{}", app.private, path.replace("{id}", "x").replace("{callId}", "x"));
+        let mut answered = app.client.get(url).send().await.unwrap();
+        // the first bytes, for the feed has no end
+        let begun = answered.chunk().await.unwrap().unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&begun).contains("no such path"), "{path}");
         let posted = send(app.client.put(format!("{}{path}", app.private))).await;
         assert_eq!((posted.status.as_u16(), &posted.json()["code"]), (405, &json!("method_not_allowed")), "{path}");
     }

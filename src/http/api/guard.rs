@@ -7,6 +7,8 @@
 //! 4. Secrets are shown to tokens with the scope `secrets`; without tokens, in development mode alone. Requests are written by
 //!    tokens with the scope `write`; without tokens, by anybody on this machine.
 
+use std::sync::Arc;
+
 use actix_web::{
     Error, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
@@ -15,6 +17,7 @@ use actix_web::{
     middleware::Next,
 };
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
+use tokio::sync::watch;
 
 use super::gateway::TOKEN_HEADER;
 use crate::{
@@ -23,7 +26,7 @@ use crate::{
 };
 
 /// A token that opens the private API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivateToken {
     /// What the log calls it.
     pub name: String,
@@ -36,13 +39,42 @@ pub struct PrivateToken {
 }
 
 /// What somebody who may ask may see and do. Every request that came through the [`Guard`] bears one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Leave {
     /// May see secrets and personal facts.
     pub secrets: bool,
     /// May write requests.
     pub writer: Option<Writer>,
+    /// Who it is, for as long as that holds.
+    pub standing: Standing,
 }
+
+/// Who was let in, for as long as the token is good.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The token, and those that are good; `None` where none is asked for.
+    token: Option<(PrivateToken, Tokens)>,
+}
+
+impl Standing {
+    /// What the log calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.token.as_ref().map_or("", |(token, _)| &token.name)
+    }
+
+    /// Resolves once the token is no longer good.
+    pub async fn lost(&mut self) {
+        let Some((token, tokens)) = &mut self.token else { return std::future::pending().await };
+        if tokens.wait_for(|tokens| !tokens.contains(token)).await.is_err() {
+            // nobody can revoke it any more
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The tokens that are good now.
+pub type Tokens = watch::Receiver<Arc<Vec<PrivateToken>>>;
 
 /// Somebody who may write requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +95,10 @@ impl Leave {
 }
 
 /// Decides who may ask.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Guard {
     /// The tokens; empty on a loopback listener.
-    pub tokens: Vec<PrivateToken>,
+    pub tokens: Tokens,
     /// Whether secrets are shown where there are no tokens.
     pub open_secrets: bool,
 }
@@ -98,41 +130,44 @@ impl Guard {
         if is_foreign(headers) {
             return Err(Problem::OriginNotAllowed); // rule 3
         }
-        if self.tokens.is_empty() {
-            let leave = Leave { secrets: self.open_secrets, writer: Some(Writer("loopback".to_owned())) }; // rule 4
+        let tokens = Arc::clone(&self.tokens.borrow());
+        if tokens.is_empty() {
+            let writer = Some(Writer("loopback".to_owned()));
+            let leave = Leave { secrets: self.open_secrets, writer, standing: Standing::default() }; // rule 4
             return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
         let of_platform = request.path().starts_with("/gateway/");
-        match if of_platform { self.gateway_token(headers) } else { self.token(headers) } {
+        match if of_platform { gateway_token(headers) } else { token(headers) }.and_then(|sent| known(&tokens, sent)) {
             Some(token) => {
                 let writer = token.write.then(|| Writer(token.name.clone()));
-                Ok(Leave { secrets: token.secrets, writer }) // rule 4
+                let standing = Standing { token: Some((token.clone(), self.tokens.clone())) };
+                Ok(Leave { secrets: token.secrets, writer, standing }) // rule 4
             }
             None if matches!(request.path(), "/healthz" | "/readyz") => Ok(Leave::default()), // rule 1
             None => Err(Problem::TokenRequired),
         }
     }
+}
 
-    fn token(&self, headers: &HeaderMap) -> Option<&PrivateToken> {
-        let mut sent = headers.get_all(AUTHORIZATION);
-        let (Some(value), None) = (sent.next(), sent.next()) else { return None };
-        let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-        self.known(token).filter(|_| scheme.eq_ignore_ascii_case(b"bearer "))
-    }
+fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut sent = headers.get_all(AUTHORIZATION);
+    let (Some(value), None) = (sent.next(), sent.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
 
-    /// On the gateway `Authorization` is the platform's.
-    fn gateway_token(&self, headers: &HeaderMap) -> Option<&PrivateToken> {
-        let mut sent = headers.get_all(TOKEN_HEADER);
-        let (Some(value), None) = (sent.next(), sent.next()) else { return None };
-        self.known(value.as_bytes())
-    }
+/// On the gateway `Authorization` is the platform's.
+fn gateway_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut sent = headers.get_all(TOKEN_HEADER);
+    let (Some(value), None) = (sent.next(), sent.next()) else { return None };
+    Some(value.as_bytes())
+}
 
-    fn known(&self, token: &[u8]) -> Option<&PrivateToken> {
-        let hash = digest::digest(&digest::SHA256, token);
-        // Every token is compared, so that the time tells nothing about which.
-        let is_it = |token: &PrivateToken| verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok();
-        self.tokens.iter().fold(None, |known, token| if is_it(token) { Some(token) } else { known })
-    }
+fn known<'t>(tokens: &'t [PrivateToken], sent: &[u8]) -> Option<&'t PrivateToken> {
+    let hash = digest::digest(&digest::SHA256, sent);
+    // Every token is compared, so that the time tells nothing about which.
+    let is_it = |token: &PrivateToken| verify_slices_are_equal(&token.sha256, hash.as_ref()).is_ok();
+    tokens.iter().fold(None, |known, token| if is_it(token) { Some(token) } else { known })
 }
 
 /// A page of another site asks.

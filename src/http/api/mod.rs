@@ -4,6 +4,7 @@
 //! file of its resource, one line in [`configure`], one in [`Description`].
 
 mod calls;
+mod events;
 mod gateway;
 mod guard;
 mod health;
@@ -22,11 +23,15 @@ use actix_web::{
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 
-pub use self::guard::{Guard, Leave, PrivateToken, Writer};
+pub use self::{
+    events::Followers,
+    guard::{Guard, Leave, PrivateToken, Standing, Tokens, Writer},
+};
 use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,
     domain::clock::Clock,
+    feed::follow::Feed,
     gateway::{Gateway, InFlight},
     receive::Receiver,
     store::{Ledger, LedgerReader},
@@ -39,9 +44,13 @@ pub struct Api {
     pub reader: LedgerReader,
     /// The ledger and its receivers; `None` where a command reads a ledger that nobody serves here.
     pub service: Option<Service>,
+    /// Where followers begin.
+    pub feed: Feed,
+    /// Who follows now.
+    pub followers: Followers,
     /// Where "now" comes from.
     pub clock: Clock,
-    /// Ends open waits.
+    /// Ends open waits and streams.
     pub shutdown: CancellationToken,
 }
 
@@ -77,6 +86,7 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
         .service(notifications::show)
         .service(notifications::raw)
         .service(rejections::list)
+        .service(events::events)
         .service(health::healthz)
         .service(health::readyz)
         .service(health::metrics)
@@ -114,6 +124,7 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
         notifications::show,
         notifications::raw,
         rejections::list,
+        events::events,
         health::healthz,
         health::readyz,
         health::metrics,

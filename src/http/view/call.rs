@@ -1,6 +1,8 @@
 //! Calls.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -15,49 +17,65 @@ use crate::{
 };
 
 /// What the notifications are about.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallView {
-    call_id: String,
-    source: String,
+    /// The call.
+    pub call_id: String,
+    /// The source: `graph`, `acs` or `event-grid`.
+    pub source: String,
     /// `null` while it is known by requests alone.
-    receiver: Option<String>,
-    tenant_id: Option<String>,
+    pub receiver: Option<String>,
+    /// The tenant.
+    pub tenant_id: Option<String>,
     /// The platform's own word.
     #[schema(value_type = Option<String>, example = "terminated")]
-    state: Option<&'static str>,
+    pub state: Option<Cow<'static, str>>,
+    /// Who called whom: `incoming` or `outgoing`.
     #[schema(value_type = Option<String>)]
-    direction: Option<&'static str>,
-    chain_id: Option<String>,
-    scenario_id: Option<String>,
+    pub direction: Option<Cow<'static, str>>,
+    /// `X-Microsoft-Skype-Chain-ID`: one per conversation.
+    pub chain_id: Option<String>,
+    /// `Scenario-Id`: one per call.
+    pub scenario_id: Option<String>,
     /// The conversation, as the server knows it.
-    server_call_id: Option<String>,
+    pub server_call_id: Option<String>,
     /// What ties its calls together.
-    correlation_id: Option<String>,
+    pub correlation_id: Option<String>,
     /// Who calls, where the platform told with the call; when one call is asked for. `redacted` unless the caller may see
     /// secrets.
-    from: Option<String>,
+    pub from: Option<String>,
     /// Who is called, likewise.
-    to: Option<String>,
+    pub to: Option<String>,
     /// Other calls of the same conversation.
-    related_calls: Vec<String>,
-    first_seen_at: String,
-    established_at: Option<String>,
-    ended_at: Option<String>,
+    pub related_calls: Vec<String>,
+    /// When the first fact was received.
+    pub first_seen_at: String,
+    /// When it was established.
+    pub established_at: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
     /// Why it ended.
-    result: Option<ResultView>,
-    operations: OperationCounts,
-    notifications: i64,
+    pub result: Option<ResultView>,
+    /// Its operations, counted.
+    pub operations: OperationCounts,
+    /// How many notifications came.
+    pub notifications: i64,
 }
 
 /// The operations of a call, counted.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct OperationCounts {
-    open: i64,
-    completed: i64,
-    failed: i64,
-    canceled: i64,
-    refused: i64,
+    /// Requested, accepted or running.
+    pub open: i64,
+    /// Completed.
+    pub completed: i64,
+    /// Failed.
+    pub failed: i64,
+    /// Canceled.
+    pub canceled: i64,
+    /// Refused by the platform.
+    pub refused: i64,
 }
 
 impl OperationCounts {
@@ -94,8 +112,8 @@ impl From<CallRow> for CallView {
     fn from(row: CallRow) -> Self {
         Self {
             call_id: row.call_id.to_string(),
-            state: row.story.state().map(CallState::as_str),
-            direction: row.story.direction.map(Direction::as_str),
+            state: row.story.state().map(|state| CallState::as_str(state).into()),
+            direction: row.story.direction.map(|direction| Direction::as_str(direction).into()),
             chain_id: row.story.chain_id,
             scenario_id: row.story.scenario_id,
             server_call_id: row.story.server_call_id.map(|id| id.to_string()),

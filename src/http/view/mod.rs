@@ -3,22 +3,28 @@
 //! One file per resource; here is what they share.
 
 mod call;
+mod event;
 mod health;
 mod notification;
 mod operation;
 mod rejection;
+mod request;
 mod timeline;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
     call::{CallView, OperationCounts},
+    event::{ChangeView, EventView, GapView, WhatView},
     health::{ReadinessView, ReceiverReadiness},
     notification::{CorrelationView, NotificationView},
     operation::{CauseView, HistoryView, OperationView},
     rejection::RejectionView,
+    request::{AnswerView, RequestView},
     timeline::TimelineView,
 };
 use crate::{domain::result::ResultInfo, source::source};
@@ -45,24 +51,24 @@ pub struct List<T> {
 }
 
 /// Why something ended as it did.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ResultView {
     /// HTTP-like.
-    code: Option<i64>,
+    pub code: Option<i64>,
     /// The platform's own number.
-    subcode: Option<i64>,
+    pub subcode: Option<i64>,
     /// The platform's sentence.
-    message: Option<String>,
+    pub message: Option<String>,
     /// The platform's word.
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// What the numbers mean, in plain words.
-    meaning: Option<&'static str>,
+    pub meaning: Option<Cow<'static, str>>,
 }
 
 impl ResultView {
     fn new(result: ResultInfo, of: &str) -> Self {
         let meaning = source(of).and_then(|source| source.meaning(result.code, result.subcode));
         let ResultInfo { code, subcode, message, reason } = result;
-        Self { code, subcode, message, reason, meaning }
+        Self { code, subcode, message, reason, meaning: meaning.map(Cow::Borrowed) }
     }
 }

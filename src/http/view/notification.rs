@@ -1,6 +1,8 @@
 //! Notifications.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{time, times};
@@ -10,45 +12,62 @@ use crate::{
 };
 
 /// One item of a delivery.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationView {
-    id: String,
-    seq: i64,
-    delivery: String,
-    source: String,
-    receiver: String,
+    /// Its id.
+    pub id: String,
+    /// Its position in the change log.
+    pub seq: i64,
+    /// The delivery that brought it.
+    pub delivery: String,
+    /// The source: `graph`, `acs` or `event-grid`.
+    pub source: String,
+    /// The receiver's path.
+    pub receiver: String,
     /// The tenant whose token brought it.
-    tenant_id: Option<String>,
-    received_at: String,
+    pub tenant_id: Option<String>,
+    /// When it came.
+    pub received_at: String,
     /// The platform's own time, where it gives one.
-    occurred_at: Option<String>,
-    call_id: Option<String>,
-    operation: Option<String>,
-    kind: String,
+    pub occurred_at: Option<String>,
+    /// The call.
+    pub call_id: Option<String>,
+    /// The operation that it tells.
+    pub operation: Option<String>,
+    /// The platform's name of its kind.
+    pub kind: String,
     /// The Graph `changeType` or the `CloudEvents` type.
     #[serde(rename = "type")]
-    change: Option<String>,
+    pub change: Option<String>,
+    /// What the ledger did with it: `applied`, `late`, `unrecognized`, `quarantined`.
     #[schema(value_type = String, example = "applied")]
-    disposition: &'static str,
+    pub disposition: Cow<'static, str>,
+    /// The state.
     #[schema(value_type = Option<String>)]
-    state: Option<&'static str>,
-    context: Option<String>,
-    duplicates: i64,
-    last_duplicate_at: Option<String>,
+    pub state: Option<Cow<'static, str>>,
+    /// The caller's own tag.
+    pub context: Option<String>,
+    /// How many second copies came.
+    pub duplicates: i64,
+    /// When the last second copy came.
+    pub last_duplicate_at: Option<String>,
     /// What the platform's support asks for.
-    correlation: CorrelationView,
+    pub correlation: CorrelationView,
 }
 
 /// The headers of a delivery by which the platform's support finds it again.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are the API's")]
 pub struct CorrelationView {
-    scenario_id: Option<String>,
-    client_request_id: Option<String>,
-    chain_id: Option<String>,
-    message_id: Option<String>,
+    /// `Scenario-Id`: one per call.
+    pub scenario_id: Option<String>,
+    /// `Client-Request-Id`: one per request.
+    pub client_request_id: Option<String>,
+    /// `X-Microsoft-Skype-Chain-ID`: one per conversation.
+    pub chain_id: Option<String>,
+    /// `X-Microsoft-Skype-Message-ID`: one per POST.
+    pub message_id: Option<String>,
 }
 
 impl From<Correlation> for CorrelationView {
@@ -79,8 +98,8 @@ impl From<NotificationRow> for NotificationView {
             operation: row.operation.map(|id| id.to_string()),
             kind: row.facts.kind,
             change: Some(row.facts.change).filter(|change| !change.is_empty()),
-            disposition: row.disposition.as_str(),
-            state,
+            disposition: row.disposition.as_str().into(),
+            state: state.map(Cow::Borrowed),
             context,
             duplicates: row.duplicates,
             last_duplicate_at: times(row.last_duplicate_at),

@@ -1,65 +1,81 @@
 //! Operations and their histories.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ResultView, time, times};
 use crate::{
     domain::{
         ids::OperationId,
-        operation::{Cause, Flag, State, Transition},
+        operation::{Cause, Flag, Transition},
     },
     store::rows::OperationRow,
 };
 
 /// A unit of work with a life of its own.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationView {
-    id: String,
-    source: String,
+    /// Its id.
+    pub id: String,
+    /// The source: `graph`, `acs` or `event-grid`.
+    pub source: String,
     /// `null` while it is known by requests alone.
-    receiver: Option<String>,
-    tenant_id: Option<String>,
+    pub receiver: Option<String>,
+    /// The tenant.
+    pub tenant_id: Option<String>,
     /// `null` while a request that begins a call has not been told which.
-    call_id: Option<String>,
-    operation_id: Option<String>,
+    pub call_id: Option<String>,
+    /// The platform's id.
+    pub operation_id: Option<String>,
     /// The platform's own name: `recordOperation`, `playPromptOperation`, ….
-    kind: String,
+    pub kind: String,
     /// The caller's own tag.
-    context: Option<String>,
+    pub context: Option<String>,
+    /// The state.
     #[schema(value_type = String, example = "canceled")]
-    state: &'static str,
+    pub state: Cow<'static, str>,
     /// Whether nothing comes after this state.
     #[serde(rename = "final")]
-    is_final: bool,
-    result: Option<ResultView>,
+    pub is_final: bool,
+    /// Why it ended.
+    pub result: Option<ResultView>,
     /// The operation that canceled it.
-    canceled_by: Option<String>,
+    pub canceled_by: Option<String>,
     /// What it canceled.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    cancels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancels: Vec<String>,
     /// What it could have canceled and what ended otherwise.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    escaped: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub escaped: Vec<String>,
     /// Those that could be meant, where it cannot be told (`ambiguous`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    candidates: Vec<String>,
-    requested_at: Option<String>,
-    accepted_at: Option<String>,
-    started_at: Option<String>,
-    finished_at: Option<String>,
-    first_seen_at: String,
-    updated_at: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+    /// When its request was written down.
+    pub requested_at: Option<String>,
+    /// When the platform's yes was received.
+    pub accepted_at: Option<String>,
+    /// When word came that it runs.
+    pub started_at: Option<String>,
+    /// When word came of its end.
+    pub finished_at: Option<String>,
+    /// When the first fact was received.
+    pub first_seen_at: String,
+    /// When the last fact was received.
+    pub updated_at: String,
     /// When it is overdue, while it is open.
-    deadline: Option<String>,
-    overdue: bool,
+    pub deadline: Option<String>,
+    /// Whether its deadline has passed without an end.
+    pub overdue: bool,
     /// How many notifications tell it.
-    notifications: i64,
+    pub notifications: i64,
     /// How many second copies came.
-    duplicates: i64,
+    pub duplicates: i64,
+    /// Its marks.
     #[schema(value_type = Vec<String>)]
-    flags: Vec<Flag>,
+    pub flags: Vec<Flag>,
 }
 
 fn ids(ids: &[OperationId]) -> Vec<String> {
@@ -78,7 +94,7 @@ impl From<OperationRow> for OperationView {
             operation_id: row.operation_id.map(|id| id.to_string()),
             kind: row.kind,
             context: row.context,
-            state: row.state.as_str(),
+            state: row.state.as_str().into(),
             is_final: row.state.is_final(),
             canceled_by: row.links.canceled_by.map(|id| id.to_string()),
             cancels: ids(&row.links.cancels),
@@ -100,26 +116,33 @@ impl From<OperationRow> for OperationView {
 }
 
 /// A step in the life of an operation.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct HistoryView {
-    seq: i64,
-    at: String,
+    /// Its position in the change log.
+    pub seq: i64,
+    /// When.
+    pub at: String,
+    /// The state before; `null` at the first.
     #[schema(value_type = Option<String>)]
-    from: Option<&'static str>,
+    pub from: Option<Cow<'static, str>>,
+    /// The state.
     #[schema(value_type = String)]
-    to: &'static str,
-    cause: CauseView,
-    note: Option<String>,
+    pub to: Cow<'static, str>,
+    /// What caused it.
+    pub cause: CauseView,
+    /// What else there is to say.
+    pub note: Option<String>,
 }
 
 /// What caused a step.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CauseView {
+    /// `notification`, `request`, `response` or `deadline`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
-    kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The notification or the request; null where time alone caused it.
-    id: Option<String>,
+    pub id: Option<String>,
 }
 
 impl From<Transition> for HistoryView {
@@ -134,9 +157,9 @@ impl From<Transition> for HistoryView {
         Self {
             seq: cause.1,
             at: time(step.at),
-            from: step.from.map(State::as_str),
-            to: step.to.as_str(),
-            cause: CauseView { kind: cause.0, id: cause.2 },
+            from: step.from.map(|state| state.as_str().into()),
+            to: step.to.as_str().into(),
+            cause: CauseView { kind: cause.0.into(), id: cause.2 },
             note: step.note,
         }
     }
