@@ -3,6 +3,7 @@
 //! ```text
 //!  5  cli · main                 arguments in, exit code out
 //!  4  app                        composition root: the only file that constructs everything
+//!     client                     what a running service tells, over HTTP
 //!  3  http                       transport: public callbacks, private API, problem+json
 //!  2  receive · gateway · feed   use cases: a notification came in / a request goes out / somebody listens
 //!     simulator                  and a platform in miniature, to try all of it on one machine
@@ -26,6 +27,7 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod domain;
 pub mod feed;

@@ -21,6 +21,7 @@ mod replay;
 mod scenario;
 mod serve;
 mod simulate;
+mod tail;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -68,6 +69,8 @@ enum Command {
     /// Ask who was not let in.
     #[command(subcommand)]
     Rejections(rejections::Rejections),
+    /// Follow what changes, as it happens.
+    Tail(tail::Tail),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(configuration::Configuration),
@@ -105,6 +108,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Notifications(notifications) => notifications.run(&config).await,
         Command::Cancel(cancel) => cancel.run(&config).await,
         Command::Rejections(rejections) => rejections.run(&config).await,
+        Command::Tail(tail) => tail.run(&config).await,
         Command::Config(configuration) => configuration.run(&config),
         Command::Doctor(doctor) => doctor.run(&config).await,
         Command::Db(db) => db.run(&config).await,

@@ -88,7 +88,7 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 /// A terminal obeys control characters, and some texts are strangers'.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -102,11 +102,20 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
     bytes(text.as_bytes())
 }
 
+/// Writes a line of what does not end by itself; `false`: the reader has seen enough.
+pub(super) fn follow(text: &str) -> Result<bool, Failure> {
+    write(format!("{text}\n").as_bytes())
+}
+
 /// Writes bytes as they are. A reader that has seen enough is no failure.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    write(bytes).map(drop)
+}
+
+fn write(bytes: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use reqwest::{
-    Client,
+    Client, RequestBuilder,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue},
     redirect::Policy,
@@ -204,6 +204,26 @@ impl HttpClient {
     /// # Errors
     /// When there is no answer within the bounds.
     pub async fn request(&self, request: Request<'_>) -> Result<Answer, FetchError> {
+        let (timeout, max_bytes) = (request.timeout, request.max_bytes);
+        let response = self.outgoing(request)?.timeout(timeout).send().await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let headers = readable(response.headers());
+        let body = bounded(response, max_bytes).await?;
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Sends a request and reads the head of its answer, within the request's time; the body is then read bit by bit.
+    ///
+    /// # Errors
+    /// When there is no answer within the bounds.
+    pub async fn open(&self, request: Request<'_>) -> Result<OpenAnswer, FetchError> {
+        let timeout = request.timeout;
+        let sent = tokio::time::timeout(timeout, self.outgoing(request)?.send()).await;
+        let response = sent.map_err(|_elapsed| FetchError::TimedOut)?.map_err(failed)?;
+        Ok(OpenAnswer { status: response.status().as_u16(), silence: timeout, response })
+    }
+
+    fn outgoing(&self, request: Request<'_>) -> Result<RequestBuilder, FetchError> {
         if !self.may_go_to(request.url) {
             return Err(FetchError::NotAllowed);
         }
@@ -214,19 +234,43 @@ impl HttpClient {
             Method::Patch => reqwest::Method::PATCH,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let mut outgoing =
-            self.client.request(method, request.url.clone()).timeout(request.timeout).headers(header_map(request.headers)?);
+        let mut outgoing = self.client.request(method, request.url.clone()).headers(header_map(request.headers)?);
         if !request.body.is_empty() {
             outgoing = outgoing.body(request.body);
         } else if matches!(request.method, Method::Post | Method::Put | Method::Patch) {
             // some servers want to be told that nothing comes (411)
             outgoing = outgoing.header(CONTENT_LENGTH, 0);
         }
-        let response = outgoing.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        let headers = readable(response.headers());
-        let body = bounded(response, request.max_bytes).await?;
-        Ok(Answer { status, headers, body })
+        Ok(outgoing)
+    }
+}
+
+/// An answer whose body is still coming.
+#[derive(Debug)]
+pub struct OpenAnswer {
+    /// The status code.
+    pub status: u16,
+    /// How long it may be silent.
+    silence: Duration,
+    response: reqwest::Response,
+}
+
+impl OpenAnswer {
+    /// The next bytes of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// When the connection breaks, or is silent for longer than the request's time.
+    pub async fn more(&mut self) -> Result<Option<Vec<u8>>, FetchError> {
+        let chunk = tokio::time::timeout(self.silence, self.response.chunk()).await.map_err(|_elapsed| FetchError::TimedOut)?;
+        Ok(chunk.map_err(failed)?.map(|bytes| bytes.to_vec()))
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// When it does not come, or is longer than `max_bytes`.
+    pub async fn rest(self, max_bytes: usize) -> Result<Vec<u8>, FetchError> {
+        tokio::time::timeout(self.silence, bounded(self.response, max_bytes)).await.map_err(|_elapsed| FetchError::TimedOut)?
     }
 }
 

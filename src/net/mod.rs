@@ -9,5 +9,5 @@ mod client;
 mod secret;
 
 pub use address::{is_here, is_loopback};
-pub use client::{Answer, FetchError, Fetched, HttpClient, Method, Request, header_bytes, header_text};
+pub use client::{Answer, FetchError, Fetched, HttpClient, Method, OpenAnswer, Request, header_bytes, header_text};
 pub use secret::Secret;

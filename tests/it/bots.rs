@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::child::{Served, Simulated, issuer_key, run};
+use crate::support::child::{Served, Simulated, hash_of, issuer_key, run};
 
 /// What a bot answers whose SDK is not installed.
 const NOT_INSTALLED: i32 = 77;
@@ -57,8 +57,7 @@ fn a_bot_of_the_call_automation_sdk_needs_another_address_and_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("access-key");
     std::fs::write(&key, "c2VjcmV0LWtleQ==").unwrap();
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, TOKEN.as_bytes());
-    let hash = hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let hash = hash_of(TOKEN);
     let signing = format!(
         "[gateway.credentials.acs]\naccess_key_file = \"{}\"\n[[private.token]]\nname = \"bot\"\nsha256 = \"{hash}\"\nscopes = [\"read\", \"write\"]\n",
         key.display()

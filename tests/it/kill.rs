@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -14,68 +11,10 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::graph,
     child::{Served, token},
     ledger::options,
+    load::{Acknowledged, Load, kills},
 };
-
-/// How often the process is killed: `CALLBACK_LEDGER_KILLS` for the long form.
-fn kills() -> usize {
-    std::env::var("CALLBACK_LEDGER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
-}
-
-const CLIENTS: usize = 8;
-
-/// Clients that post notifications, each of its own operation, some of them twice, and keep what was acknowledged.
-struct Load {
-    stop: Arc<AtomicBool>,
-    clients: Vec<tokio::task::JoinHandle<()>>,
-}
-
-#[derive(Clone, Default)]
-struct Acknowledged(Arc<Mutex<BTreeSet<usize>>>);
-
-fn operation(n: usize) -> Value {
-    let id = format!("operation-{n}");
-    let data = json!({ "@odata.type": "#microsoft.graph.playPromptOperation", "id": id, "status": "completed" });
-    graph("deleted", &format!("calls/call-{}/operations/{id}", n % 7), &data)
-}
-
-impl Load {
-    fn start(url: &str, token: &str, next: &Arc<AtomicUsize>, acknowledged: &Acknowledged) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-        let clients = (0..CLIENTS)
-            .map(|_| {
-                let (stop, next, acknowledged) = (Arc::clone(&stop), Arc::clone(next), acknowledged.clone());
-                let (client, url, token) = (client.clone(), format!("{url}/api/calls"), token.to_owned());
-                tokio::spawn(async move {
-                    while !stop.load(Ordering::Relaxed) {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        for _ in 0..=usize::from(n.is_multiple_of(5)) {
-                            let posted = client.post(&url).bearer_auth(&token).body(operation(n).to_string()).send().await;
-                            match posted {
-                                Ok(answer) if answer.status() == StatusCode::ACCEPTED => {
-                                    acknowledged.0.lock().unwrap().insert(n);
-                                }
-                                Ok(answer) => assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE),
-                                Err(_dead) => return,
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
-        Self { stop, clients }
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.await.unwrap();
-        }
-    }
-}
 
 /// Every acknowledged notification is there exactly once.
 async fn holds(private: &str, acknowledged: &Acknowledged) {

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("simulator", 2),
     ("http", 3),
     ("app", 4),
+    ("client", 4),
     ("cli", 5),
     ("main", 5),
 ];

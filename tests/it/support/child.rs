@@ -38,7 +38,8 @@ pub fn configuration(folder: &Path) -> PathBuf {
     configuration_with(folder, "")
 }
 
-fn configuration_with(folder: &Path, sections: &str) -> PathBuf {
+/// The same with these further sections.
+pub fn configuration_with(folder: &Path, sections: &str) -> PathBuf {
     let file = folder.join("test.toml");
     let toml = format!(
         "[public]\nbind = \"127.0.0.1:0\"\n[private]\nbind = \"127.0.0.1:0\"\n[ledger]\nurl = \"sqlite://{}\"\n[dev]\nissuer_key = \"{}\"\n{sections}",
@@ -57,10 +58,16 @@ impl Served {
 
     /// Starts with these further sections.
     pub fn start_with(folder: &Path, sections: &str) -> Self {
+        Self::start_at(folder, sections, "127.0.0.1:0")
+    }
+
+    /// Starts with its private listener at this address.
+    pub fn start_at(folder: &Path, sections: &str, private: &str) -> Self {
         let file = configuration_with(folder, sections);
         let mut child = binary(folder)
             .args(["serve", "--dev", "--config"])
             .arg(file)
+            .env("CALLBACK_LEDGER__PRIVATE__BIND", private)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -118,6 +125,17 @@ impl Drop for Served {
         let _dead = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Sends it a SIGHUP.
+pub fn hangup(served: &Served) {
+    assert!(Command::new("kill").args(["-HUP", &served.child.id().to_string()]).status().unwrap().success());
+}
+
+/// The SHA-256 of a token, as the configuration wants it.
+pub fn hash_of(token: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// Kills what a process that only watches has started.

@@ -5,4 +5,5 @@ pub mod attacks;
 pub mod child;
 pub mod fake_issuer;
 pub mod ledger;
+pub mod load;
 pub mod world;
