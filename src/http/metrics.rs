@@ -59,6 +59,7 @@ pub struct Metrics {
     finals: Family<StateLabels, Counter>,
     queue: Gauge,
     overdue: Gauge,
+    followers: Gauge,
     writable: Gauge,
     key_age: Family<KeyLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     refreshes: Family<RefreshLabels, Counter>,
@@ -85,6 +86,7 @@ impl Metrics {
             finals: Family::default(),
             queue: Gauge::default(),
             overdue: Gauge::default(),
+            followers: Gauge::default(),
             writable: Gauge::default(),
             key_age: Family::default(),
             refreshes: Family::default(),
@@ -100,6 +102,7 @@ impl Metrics {
         registry.register("commit_deliveries", "Deliveries in a commit", m.commit_deliveries.clone());
         registry.register("queue_depth", "Deliveries waiting for the writer", m.queue.clone());
         registry.register("operations_overdue", "Open operations past their deadlines, counted up to 10,000", m.overdue.clone());
+        registry.register("followers", "Open streams of the event feed", m.followers.clone());
         registry.register("ledger_writable", "1 while the ledger can be written", m.writable.clone());
         registry.register_with_unit("key_store_age", "Age of the keys", seconds(), m.key_age.clone());
         registry.register("key_store_refreshes", "Refreshes of the keys since the start", m.refreshes.clone());
@@ -131,6 +134,11 @@ impl Metrics {
         for state in &committed.finals {
             self.finals.get_or_create(&StateLabels { state: state.as_str() }).inc();
         }
+    }
+
+    /// So many follow the event feed now.
+    pub fn following(&self, followers: usize) {
+        self.followers.set(i64::try_from(followers).unwrap_or(i64::MAX));
     }
 
     /// The metrics as text, in the `OpenMetrics` form that Prometheus reads. How many operations are `overdue` is as it was, if that

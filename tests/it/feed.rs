@@ -1,5 +1,6 @@
 //! The feed: whoever follows hears everything once and in order, however late, slow or often interrupted.
 
+mod clients;
 mod kills;
 mod tail;
 

@@ -47,7 +47,7 @@ impl Drop for Tail {
     }
 }
 
-fn post(served: &Served, token: &str, operation: &str) {
+pub fn post(served: &Served, token: &str, operation: &str) {
     let body = ended("c1", operation, 8508).to_string();
     let url = format!("{}/api/calls", served.public);
     let posted = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -121,6 +121,6 @@ fn tail_says_what_is_wrong_with_where_it_was_sent() {
 }
 
 /// An address that is free now.
-fn free_address() -> String {
+pub fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
