@@ -39,7 +39,7 @@ use crate::{
         trace::RequestSpan,
     },
     net::{HttpClient, Secret},
-    receive::{Greetings, Receiver},
+    receive::{Greetings, Receiver, Redirect},
     source::{Answers, JoinAnswer, NotificationSource, SOURCES, source},
     store::{self, Ledger, OpenError},
 };
@@ -313,6 +313,16 @@ fn build_receiver(
             allowed_origins: receiver.allowed_origins.clone(),
             allowed_rate: receiver.allowed_rate.map(NonZeroU32::get),
         },
+        redirects: receiver
+            .redirects
+            .iter()
+            .map(|rule| Redirect {
+                to: rule.to.clone(),
+                tenants: rule.tenants.iter().filter_map(|tenant| PlatformId::parse(tenant)).collect(),
+                regions: rule.regions.clone(),
+                percent: rule.percent,
+            })
+            .collect(),
         answers: Answers {
             participant_joining: match receiver.participant_joining {
                 ParticipantJoining::Accept => JoinAnswer::Accept,

@@ -163,6 +163,31 @@ pub struct Receiver {
     /// Several clouds at once, each with keys of its own; empty: `issuers` and `metadata`, or else the source's.
     #[serde(default)]
     pub trust: Vec<Trust>,
+    /// The incoming calls that another region is to answer, in the order of the rules.
+    #[serde(rename = "redirect", default)]
+    pub redirects: Vec<Redirect>,
+}
+
+/// `[[receiver.redirect]]`: incoming calls that match are sent elsewhere. Empty members match any.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// Where: https, or http on loopback.
+    #[serde(with = "values::address")]
+    pub to: Url,
+    /// Those of these tenants.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// Those of callers in one of these regions.
+    #[serde(default)]
+    pub regions: Vec<String>,
+    /// So many of a hundred.
+    #[serde(default = "all_of_them")]
+    pub percent: u8,
+}
+
+const fn all_of_them() -> u8 {
+    100
 }
 
 /// `[[receiver.trust]]`: keys and the issuers that they speak for.
@@ -370,6 +395,7 @@ impl Receiver {
             max_body_bytes: None,
             participant_joining: ParticipantJoining::Accept,
             trust: Vec::new(),
+            redirects: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::RangeInclusive};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError, KnownSource, Receiver, Trust, is_loopback};
+use super::{Config, ConfigError, KnownSource, Receiver, Redirect, Trust, is_loopback};
 
 /// What a body limit may be, in bytes: 1 KiB to 64 MiB.
 const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
@@ -116,6 +116,7 @@ impl Config {
                 return fault(format!("{key}.tenants"), "must not hold an empty value; leave the list empty for any tenant");
             }
             check_trust(&key, receiver)?;
+            check_redirects(&key, receiver)?;
         }
         Ok(())
     }
@@ -206,6 +207,42 @@ fn check_trust(key: &str, receiver: &Receiver) -> Result<(), Fault> {
         check_texts(&format!("{key}.trust[{index}].issuers"), issuers)?;
         if metadata.is_empty() {
             return fault(format!("{key}.trust[{index}].metadata"), "must not be empty");
+        }
+    }
+    Ok(())
+}
+
+/// Only Graph lets an incoming call be sent elsewhere, and a rule behind one that matches every call is never asked.
+fn check_redirects(key: &str, receiver: &Receiver) -> Result<(), Fault> {
+    if !receiver.redirects.is_empty() && receiver.source != "graph" {
+        return fault(
+            format!("{key}.redirect"),
+            format!("`{}` cannot be told to send a call elsewhere, only `graph`", receiver.source),
+        );
+    }
+    let mut catches_all = None;
+    for (index, Redirect { to, tenants, regions, percent }) in receiver.redirects.iter().enumerate() {
+        let key = format!("{key}.redirect[{index}]");
+        if let Some(before) = catches_all {
+            return fault(key, format!("is never asked: rule {before} matches every call"));
+        }
+        if !(1..=100).contains(percent) {
+            return fault(format!("{key}.percent"), "must be from 1 to 100");
+        }
+        check_not_blank(&format!("{key}.tenants"), tenants)?;
+        check_not_blank(&format!("{key}.regions"), regions)?;
+        let others = receiver.tenants.iter().map(|tenant| tenant.to_ascii_lowercase()).collect::<HashSet<_>>();
+        if let Some(tenant) = tenants.iter().find(|tenant| !others.is_empty() && !others.contains(&tenant.to_ascii_lowercase())) {
+            return fault(
+                format!("{key}.tenants"),
+                format!("`{tenant}` is not among the receiver's `tenants`, so it never calls"),
+            );
+        }
+        if to.fragment().is_some() {
+            return fault(format!("{key}.to"), "must not hold a fragment (`#`): it is not sent");
+        }
+        if tenants.is_empty() && regions.is_empty() && *percent == 100 {
+            catches_all = Some(index);
         }
     }
     Ok(())

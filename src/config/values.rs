@@ -177,6 +177,20 @@ impl From<Deadlines> for BTreeMap<String, u64> {
     }
 }
 
+/// An address: https, or http on loopback.
+pub(super) mod address {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use url::Url;
+
+    pub fn serialize<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(url.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+        super::metadata::Metadata::deserialize(deserializer).map(|super::metadata::Metadata(url)| url)
+    }
+}
+
 /// The address of a platform: https, or http on loopback.
 pub(super) mod upstream {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -217,7 +231,7 @@ pub(super) mod metadata {
         fn try_from(text: String) -> Result<Self, String> {
             let url = Url::parse(&text).map_err(|error| format!("`{text}` is not an address: {error}"))?;
             if !url.username().is_empty() || url.password().is_some() {
-                return Err("an address of metadata must not hold a user or password".to_owned());
+                return Err("an address must not hold a user or password".to_owned());
             }
             match url.scheme() {
                 "https" => Ok(Self(url)),

@@ -184,6 +184,9 @@ pub struct CallStory {
     /// What ties it to other calls; of several, the least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<PlatformId>,
+    /// Where we sent it; of several, the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirected_to: Option<String>,
     /// The notification after which the platform says no more about its operations; the first recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
@@ -221,6 +224,7 @@ impl CallStory {
         self.chain_id = least(self.chain_id.take(), chain_id.as_ref());
         self.server_call_id = least(self.server_call_id.take(), facts.server_call_id.as_ref());
         self.correlation_id = least(self.correlation_id.take(), facts.correlation_id.as_ref());
+        self.redirected_to = least(self.redirected_to.take(), facts.redirected_to.as_ref());
         let Fact::Call(fact) = &facts.fact else { return };
         self.chain_id = least(self.chain_id.take(), fact.chain_id.as_ref());
         self.direction = least(self.direction.take(), fact.direction.as_ref());

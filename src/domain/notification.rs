@@ -64,6 +64,9 @@ pub struct Facts {
     /// The recording that it is about, where it names no call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording_id: Option<PlatformId>,
+    /// Where we sent the call that it announces, if we did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirected_to: Option<String>,
     /// Who is in the call and how, without names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roster: Vec<Person>,
@@ -84,6 +87,7 @@ impl Facts {
             server_call_id: None,
             correlation_id: None,
             recording_id: None,
+            redirected_to: None,
             roster: Vec::new(),
             fact,
         }

@@ -23,7 +23,8 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+            ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+            USER_AGENT,
         },
     },
     web::{self, Payload, ServiceConfig, ThinData},
@@ -102,6 +103,7 @@ async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpR
     let caller = caller(&request, &receiver);
     let outcome = receive(&receiver, &metrics, caller, &request, payload).await;
     let (mut response, name) = match &outcome {
+        Ok(accepted) if matches!(accepted.reply, Reply::Elsewhere(_)) => (reply(&accepted.reply), "redirected"),
         Ok(accepted) => (reply(&accepted.reply), accepted.recorded.outcome()),
         Err(problem) => (problem.answer(&request), problem.code()),
     };
@@ -153,6 +155,7 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
         authorization: headers.get_all(AUTHORIZATION).map(|value| value.as_bytes().to_vec()).collect(),
         peer: request.peer_addr().map(|address| address.ip().to_string()),
         user_agent: text(USER_AGENT.as_str()),
+        region: text("x-microsoft-skype-caller-region"),
         correlation: Correlation {
             scenario_id: text("scenario-id"),
             client_request_id: text("client-request-id"),
@@ -185,6 +188,7 @@ fn reply(reply: &Reply) -> HttpResponse {
         Reply::Accepted => HttpResponse::Accepted().finish(),
         Reply::Done => HttpResponse::Ok().finish(),
         Reply::SpeakGraph => HttpResponse::NoContent().finish(),
+        Reply::Elsewhere(to) => HttpResponse::Found().insert_header((LOCATION, to.as_str())).finish(),
         Reply::Json(answer) => HttpResponse::build(StatusCode::OK).json(answer),
     }
 }

@@ -3,6 +3,8 @@
 //! The use case behind the public listener, without HTTP. `http` hands over what it got of a request, step by step, and
 //! turns a [`NotAccepted`] into a status; `app` builds one [`Receiver`] per configured path.
 
+mod redirect;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,11 +16,14 @@ use crate::{
         delivery::{Content, Correlation, Delivery},
         rejection::{Rejection, RejectionReason},
         text::tame,
+        trust::Admitted,
     },
     net::Secret,
-    source::{Answers, Head, Inbound, NotificationSource, Reply},
+    source::{Answers, Head, Inbound, NotificationSource, Reading, Reply},
     store::{Ledger, RecordError, Recorded},
 };
+
+pub use self::redirect::Redirect;
 
 /// One public callback path.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Receiver {
     pub answers: Answers,
     /// Who may ask to send.
     pub greetings: Greetings,
+    /// The incoming calls that another region is to answer.
+    pub redirects: Vec<Redirect>,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
     /// Where what it accepts is remembered.
@@ -85,6 +92,8 @@ pub struct Caller {
     pub peer: Option<String>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+    /// The `X-Microsoft-Skype-Caller-Region` header: where who calls is.
+    pub region: Option<String>,
     /// The headers by which the platform's support finds the delivery again.
     pub correlation: Correlation,
     /// When the head of the request had been read.
@@ -191,7 +200,10 @@ impl Receiver {
     pub async fn accept(&self, admission: &Admission, caller: Caller, body: Vec<u8>) -> Result<Accepted, NotAccepted> {
         let inbound = Inbound { body: &body, head: &caller.head, correlation: &caller.correlation, answers: &self.answers };
         let (content, answer) = match self.source.read(&inbound) {
-            Ok(reading) => (Content::Read(reading.notifications), Ok(reading.reply)),
+            Ok(reading) => {
+                let reading = self.redirected(reading, admission, caller.region.as_deref());
+                (Content::Read(reading.notifications), Ok(reading.reply))
+            }
             Err(unreadable) => (Content::Unreadable, Err(unreadable.to_string())),
         };
         let call = match &content {
@@ -222,6 +234,18 @@ impl Receiver {
             Ok(reply) => Ok(Accepted { reply, recorded }),
             Err(why) => Err(NotAccepted::Unreadable(why)),
         }
+    }
+
+    /// Sends an incoming call elsewhere if a rule says so. The ledger remembers that it did.
+    fn redirected(&self, mut reading: Reading, admission: &Admission, region: Option<&str>) -> Reading {
+        let to = redirect::incoming(&reading.notifications)
+            .and_then(|call| redirect::destination(&self.redirects, call, admission.tenant(), region))
+            .map(ToString::to_string);
+        if let Some(to) = to {
+            reading.notifications.iter_mut().for_each(|item| item.facts.redirected_to = Some(to.clone()));
+            reading.reply = Reply::Elsewhere(to);
+        }
+        reading
     }
 
     /// The present instant.

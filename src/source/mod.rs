@@ -211,6 +211,8 @@ pub enum Reply {
     Done,
     /// That it should speak the newer protocol instead.
     SpeakGraph,
+    /// That it should send the incoming call there (302).
+    Elsewhere(String),
     /// A JSON document.
     Json(serde_json::Value),
 }

@@ -94,6 +94,7 @@ fn every_key_is_documented_in_the_defaults() {
         "ledger",
         "receiver[]",
         "receiver[].trust[]",
+        "feed",
         "lifecycle",
         "gateway",
         "log",
@@ -136,7 +137,7 @@ fn an_unknown_key_in_a_file_is_named_with_its_line() {
     );
     refused(
         &format!("{RECEIVER}  secert = \"s\"\n"),
-        "ledger.toml:5:3: receiver[0].secert: unknown key `secert`, expected one of `path`, `source`, `audience`, `tenants`, `issuers`, `metadata`, `secret`, `publishers`, `allowed_origins`, `allowed_rate`, `max_body_bytes`, `participant_joining`, `trust`",
+        "ledger.toml:5:3: receiver[0].secert: unknown key `secert`, expected one of `path`, `source`, `audience`, `tenants`, `issuers`, `metadata`, `secret`, `publishers`, `allowed_origins`, `allowed_rate`, `max_body_bytes`, `participant_joining`, `trust`, `redirect`",
     );
     let error = load("[gatway]\ngraph = \"https://graph.microsoft.com\"\n", &[]).unwrap_err();
     assert!(message(&error).starts_with("ledger.toml:1:2: gatway: unknown key `gatway`, "), "{error}");
@@ -331,7 +332,7 @@ fn keys_are_fetched_over_https_or_from_this_machine() {
     );
     assert_eq!(
         message(&with("https://u:p@h/").unwrap_err()),
-        "ledger.toml:6:13: receiver[0].metadata[0]: an address of metadata must not hold a user or password"
+        "ledger.toml:6:13: receiver[0].metadata[0]: an address must not hold a user or password"
     );
 }
 
@@ -551,4 +552,28 @@ fn the_log_can_be_started_twice() {
     let log = Config::load(None, []).unwrap().log;
     callback_ledger::telemetry::init(&log).unwrap();
     callback_ledger::telemetry::init(&log).unwrap();
+}
+
+#[test]
+fn rules_for_redirects_are_checked_at_the_start() {
+    let rules = |source: &str, rules: &str| {
+        let text = format!("[[receiver]]\npath = \"/c\"\nsource = \"{source}\"\naudience = [\"a\"]\ntenants = [\"t\"]\n{rules}");
+        load(&text, &[]).map(|_| ()).map_err(|error| message(&error))
+    };
+    let rule = |more: &str| format!("[[receiver.redirect]]\nto = \"https://b.example/\"\n{more}\n");
+    assert_eq!(rules("graph", &(rule("percent = 50") + &rule("regions = [\"emea\"]") + &rule(""))), Ok(()));
+    for (source, text, why) in [
+        ("acs", rule(""), "`acs` cannot be told to send a call elsewhere"),
+        ("graph", rule("percent = 0"), "receiver[0].redirect[0].percent: must be from 1 to 100"),
+        ("graph", rule("percent = 101"), "must be from 1 to 100"),
+        ("graph", rule("") + &rule("percent = 10"), "is never asked: rule 0 matches every call"),
+        ("graph", rule("tenants = [\"other\"]"), "is not among the receiver's `tenants`"),
+        ("graph", rule("regions = [\" \"]"), "must not hold an empty value"),
+        ("graph", "[[receiver.redirect]]\nto = \"http://b.example/\"\n".to_owned(), "must be https"),
+        ("graph", "[[receiver.redirect]]\nto = \"https://b.example/#x\"\n".to_owned(), "must not hold a fragment"),
+        ("graph", "[[receiver.redirect]]\npercent = 1\n".to_owned(), "missing"),
+    ] {
+        let said = rules(source, &text).unwrap_err();
+        assert!(said.contains(why), "{text}: {said}");
+    }
 }

@@ -18,6 +18,7 @@ mod layering;
 mod ledger;
 mod platform;
 mod questions;
+mod redirect;
 mod referee;
 mod requests;
 mod rosters;

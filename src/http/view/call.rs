@@ -47,6 +47,8 @@ pub struct CallView {
     pub from: Option<String>,
     /// Who is called, likewise.
     pub to: Option<String>,
+    /// Where we sent it instead of letting the bot here answer it, if we did.
+    pub redirected_to: Option<String>,
     /// Other calls of the same conversation.
     pub related_calls: Vec<String>,
     /// When the first fact was received.
@@ -124,6 +126,7 @@ impl From<CallRow> for CallView {
             first_seen_at: time(row.first_seen_at),
             established_at: times(row.story.established_at),
             ended_at: times(row.story.ended_at),
+            redirected_to: row.story.redirected_to,
             result: row.story.result.map(|result| ResultView::new(result, &row.source)),
             operations: OperationCounts::new(&row.operations),
             notifications: row.notifications,

@@ -48,6 +48,8 @@ pub struct NotificationView {
     pub state: Option<Cow<'static, str>>,
     /// The caller's own tag.
     pub context: Option<String>,
+    /// Where we sent the call that it announces, if we did.
+    pub redirected_to: Option<String>,
     /// How many second copies came.
     pub duplicates: i64,
     /// When the last second copy came.
@@ -96,6 +98,7 @@ impl From<NotificationRow> for NotificationView {
             occurred_at: times(row.facts.occurred_at),
             call_id: row.call_id.as_ref().map(PlatformId::to_string),
             operation: row.operation.map(|id| id.to_string()),
+            redirected_to: row.facts.redirected_to,
             kind: row.facts.kind,
             change: Some(row.facts.change).filter(|change| !change.is_empty()),
             disposition: row.disposition.as_str().into(),

@@ -78,7 +78,8 @@ fn summary(row: &NotificationRow) -> (&'static str, String) {
         Fact::Call(fact) if fact.tone => ("tone", tone(facts.sequence)),
         Fact::Call(fact) => {
             let state = fact.state.map_or_else(|| facts.change.clone(), |state| state.as_str().to_owned());
-            ("call", format!("call {state}{}", numbers(&fact.result)))
+            let elsewhere = facts.redirected_to.as_ref().map_or_else(String::new, |to| format!(", redirected to {to}"));
+            ("call", format!("call {state}{}{elsewhere}", numbers(&fact.result)))
         }
         Fact::Participants(1) => ("participants", "1 participant".to_owned()),
         Fact::Participants(number) => ("participants", format!("{number} participants")),

@@ -106,6 +106,7 @@ fn every_fixture_is_read_as_it_expects() {
             Reply::Accepted => (202, Value::Null),
             Reply::Done => (200, Value::Null),
             Reply::SpeakGraph => (204, Value::Null),
+            Reply::Elsewhere(to) => (302, Value::String(to)),
             Reply::Json(reply) => (200, reply),
         };
         let actual = json!({

@@ -98,7 +98,7 @@ impl TestApp {
     /// Starts beside an issuer that may be failing, and does not wait for its keys.
     pub async fn start_without_keys(issuer: FakeIssuer, settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let client = Client::builder().no_proxy().build().unwrap();
+        let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let empty = String::new();
         let stop = CancellationToken::new();
         let mut app = Self { issuer, client, public: empty.clone(), private: empty, folder, settings, stop, serving: None };
