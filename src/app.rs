@@ -4,6 +4,7 @@
 //! serves until its shutdown comes: no new requests, open ones are answered, the ledger is closed, within 10 s.
 
 mod credentials;
+pub mod embedded;
 pub mod platform;
 
 use std::{
@@ -141,6 +142,32 @@ fn private_tokens(config: &Config) -> Arc<Vec<PrivateToken>> {
     Arc::new(config.private.tokens.iter().map(token).collect())
 }
 
+/// What verifies and remembers, whoever listens.
+struct Parts {
+    ledger: Ledger,
+    writer: JoinHandle<()>,
+    keys: KeyStore,
+    receivers: Vec<Arc<Receiver>>,
+    metrics: Metrics,
+    client: HttpClient,
+}
+
+impl Parts {
+    async fn build(config: &Config, surroundings: &Surroundings) -> Result<Self, BuildError> {
+        self_test()?;
+        let metrics = Metrics::new();
+        let (ledger, writer) = Ledger::open(ledger_options(config, surroundings, &metrics)).await?;
+        let client = HttpClient::new().map_err(BuildError::Client)?;
+        let keys = KeyStore::new(client.clone(), surroundings.keys);
+        let receivers = config
+            .receivers
+            .iter()
+            .map(|receiver| build_receiver(config, receiver, &ledger, &keys, surroundings).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { ledger, writer, keys, receivers, metrics, client })
+    }
+}
+
 /// How to open the ledger that the configuration names.
 #[must_use]
 pub fn ledger_options(config: &Config, surroundings: &Surroundings, metrics: &Metrics) -> store::Options {
@@ -162,16 +189,7 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build(config: &Config, surroundings: Surroundings) -> Result<Self, BuildError> {
-        self_test()?;
-        let metrics = Metrics::new();
-        let (ledger, writer) = Ledger::open(ledger_options(config, &surroundings, &metrics)).await?;
-        let client = HttpClient::new().map_err(BuildError::Client)?;
-        let keys = KeyStore::new(client.clone(), surroundings.keys);
-        let receivers = config
-            .receivers
-            .iter()
-            .map(|receiver| build_receiver(config, receiver, &ledger, &keys, &surroundings).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let Parts { ledger, writer, keys, receivers, metrics, client } = Parts::build(config, &surroundings).await?;
         let tokens = Arc::new(watch::Sender::new(private_tokens(config)));
         let guard = Guard { tokens: tokens.subscribe(), open_secrets: surroundings.dev_issuer.is_some() };
         let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();

@@ -39,3 +39,5 @@ pub mod simulator;
 pub mod source;
 pub mod store;
 pub mod telemetry;
+
+pub use app::embedded::Receiver;

@@ -19,6 +19,7 @@ use url::Url;
 use super::{BuildError, bind};
 use crate::{
     auth::DevIssuer,
+    config::DEV_AUDIENCE,
     domain::clock::Clock,
     http::platform::{self, SimulatedPlatform},
     net::HttpClient,
@@ -93,6 +94,26 @@ pub struct SimulatorApp {
 
 /// One thread is enough for a platform that has one bot.
 const WORKERS: usize = 1;
+
+impl Simulation {
+    /// A platform that behaves, at its usual pace, whose tokens development mode believes; the calls of people outside are told to
+    /// `webhook`.
+    #[must_use]
+    pub fn new(played: Played, listener: Listener, issuer: Arc<DevIssuer>, webhook: Url) -> Self {
+        Self {
+            played,
+            listener,
+            issuer,
+            audience: DEV_AUDIENCE.to_owned(),
+            tenant: "11111111-1111-1111-1111-111111111111".to_owned(),
+            webhook,
+            pace: Pace::default(),
+            remote_callbacks: false,
+            mischief: Mischief::default(),
+            clock: Clock::system(),
+        }
+    }
+}
 
 impl SimulatorApp {
     /// Builds the platform.

@@ -45,6 +45,14 @@ use crate::{
 
 /// Adds one resource per receiver; everything else is 404.
 pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Metrics) {
+    mount(app, receivers, metrics);
+    app.default_service(web::to(|request: HttpRequest| async move {
+        Problem::NotFound("no receiver is configured at this path".to_owned()).answer(&request)
+    }));
+}
+
+/// Adds one resource per receiver, and nothing else.
+pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Metrics) {
     for receiver in receivers {
         let state = (Arc::clone(receiver), metrics.clone());
         app.service(
@@ -55,9 +63,6 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: 
                 .default_service(web::to(method_not_allowed)),
         );
     }
-    app.default_service(web::to(|request: HttpRequest| async move {
-        Problem::NotFound("no receiver is configured at this path".to_owned()).answer(&request)
-    }));
 }
 
 /// How long a body may take: far less than the slack of the lists' time filters.
