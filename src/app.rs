@@ -5,43 +5,46 @@
 
 mod credentials;
 pub mod embedded;
+mod forwards;
 pub mod platform;
+mod receivers;
+mod tokens;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::Instant};
+use futures_util::future::{join, join_all};
+use tokio::{runtime::Handle, sync::broadcast, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing_actix_web::TracingLogger;
 use url::Url;
 
+use self::receivers::build_receiver;
+pub use self::tokens::GoodTokens;
 use crate::{
-    auth::{Authenticator, DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
-    config::{Config, KnownSource, ParticipantJoining, Receiver as ReceiverConfig, Scope, Token},
-    domain::{
-        clock::Clock,
-        ids::PlatformId,
-        operation::Deadlines,
-        trust::{KeyOrigin, SharedSecret, TrustEntry, TrustPolicy},
+    auth::{DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
+    config::{Config, KnownSource},
+    domain::{clock::Clock, delivery::BotAnswer, operation::Deadlines},
+    feed::{
+        follow::Feed,
+        forward::{BadSecret, Forwarder, Target, Works},
     },
-    feed::follow::Feed,
     gateway::{Gateway, InFlight},
     http::{
-        api::{self, Api, Followers, Guard, PrivateToken, Service},
+        api::{self, Api, Followers, Guard, Service},
         metrics::Metrics,
         public,
         trace::RequestSpan,
     },
     net::{HttpClient, Secret},
-    receive::{Greetings, Receiver, Redirect},
-    source::{Answers, JoinAnswer, NotificationSource, SOURCES, source},
+    receive::Receiver,
+    source::{NotificationSource, SOURCES, source},
     store::{self, Ledger, OpenError},
 };
 
@@ -49,6 +52,8 @@ use crate::{
 const DRAIN_SECONDS: u64 = 7;
 /// How long requests have to be answered that the gateway has passed on.
 const FORWARDS_DRAIN: Duration = Duration::from_secs(8);
+/// How many decisions of bots may wait to be heard.
+const DECISIONS: usize = 256;
 /// Threads of the private listener; the public one has one per core.
 const PRIVATE_WORKERS: usize = 1;
 
@@ -97,6 +102,14 @@ pub enum BuildError {
         /// Why not.
         why: String,
     },
+    /// A secret that signs what is forwarded cannot be used.
+    #[error("what is forwarded to {name} cannot be signed: {why}")]
+    Forward {
+        /// To whom.
+        name: String,
+        /// Why not.
+        why: BadSecret,
+    },
     /// A receiver names a source that does not exist.
     #[error("there is no source named {0}")]
     NoSource(String),
@@ -108,38 +121,11 @@ pub struct App {
     public: TcpListener,
     private: TcpListener,
     guard: Guard,
-    tokens: Arc<watch::Sender<Arc<Vec<PrivateToken>>>>,
+    tokens: GoodTokens,
     api: Api,
     service: Service,
+    forwards: (Vec<Target>, Works),
     writer: JoinHandle<()>,
-}
-
-/// The tokens of a running service that are good.
-#[derive(Clone, Debug)]
-pub struct GoodTokens(Arc<watch::Sender<Arc<Vec<PrivateToken>>>>);
-
-impl GoodTokens {
-    /// From now on those of this configuration: a stream that another token had opened ends. `false`: nothing was changed, because
-    /// a listener that asks for tokens does not stop asking.
-    #[must_use]
-    pub fn replace(&self, config: &Config) -> bool {
-        let tokens = private_tokens(config);
-        let closed = !tokens.is_empty() || self.0.borrow().is_empty();
-        if closed {
-            self.0.send_replace(tokens);
-        }
-        closed
-    }
-}
-
-fn private_tokens(config: &Config) -> Arc<Vec<PrivateToken>> {
-    let token = |token: &Token| PrivateToken {
-        name: token.name.clone(),
-        sha256: token.sha256.as_bytes().to_vec(),
-        secrets: token.scopes.contains(&Scope::Secrets),
-        write: token.scopes.contains(&Scope::Write),
-    };
-    Arc::new(config.private.tokens.iter().map(token).collect())
 }
 
 /// What verifies and remembers, whoever listens.
@@ -150,6 +136,8 @@ struct Parts {
     receivers: Vec<Arc<Receiver>>,
     metrics: Metrics,
     client: HttpClient,
+    /// What bots decide.
+    answers: broadcast::Sender<BotAnswer>,
 }
 
 impl Parts {
@@ -159,12 +147,13 @@ impl Parts {
         let (ledger, writer) = Ledger::open(ledger_options(config, surroundings, &metrics)).await?;
         let client = HttpClient::new().map_err(BuildError::Client)?;
         let keys = KeyStore::new(client.clone(), surroundings.keys);
+        let answers = broadcast::channel(DECISIONS).0;
         let receivers = config
             .receivers
             .iter()
-            .map(|receiver| build_receiver(config, receiver, &ledger, &keys, surroundings).map(Arc::new))
+            .map(|receiver| build_receiver(config, receiver, &ledger, &keys, &answers, surroundings).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { ledger, writer, keys, receivers, metrics, client })
+        Ok(Self { ledger, writer, keys, receivers, metrics, client, answers })
     }
 }
 
@@ -179,6 +168,7 @@ pub fn ledger_options(config: &Config, surroundings: &Surroundings, metrics: &Me
         clock: surroundings.clock.clone(),
         disconnect_grace: Duration::from_secs(u64::from(config.lifecycle.disconnect_grace_seconds.get())),
         deadlines: Deadlines { default: deadlines.default, by_kind: deadlines.by_kind.clone() },
+        forward_targets: forwards::names(config),
         observer: Arc::new(move |committed| metrics.committed(committed)),
     }
 }
@@ -189,14 +179,24 @@ impl App {
     /// # Errors
     /// [`BuildError`].
     pub async fn build(config: &Config, surroundings: Surroundings) -> Result<Self, BuildError> {
-        let Parts { ledger, writer, keys, receivers, metrics, client } = Parts::build(config, &surroundings).await?;
-        let tokens = Arc::new(watch::Sender::new(private_tokens(config)));
+        let Parts { ledger, writer, keys, receivers, metrics, client, answers } = Parts::build(config, &surroundings).await?;
+        let tokens = GoodTokens::of(config);
         let guard = Guard { tokens: tokens.subscribe(), open_secrets: surroundings.dev_issuer.is_some() };
+        let targets = forwards::targets(config, &client, &surroundings)?;
         let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();
         let outbound = if private_too { client } else { HttpClient::for_public_hosts().map_err(BuildError::Client)? };
         let in_flight = InFlight::on(Handle::current());
         let gateways = gateways(config, &outbound, (&ledger, &in_flight), &surroundings.clock)?;
-        let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, keys, metrics };
+        let observer = metrics.clone();
+        let works = Works {
+            ledger: ledger.clone(),
+            clock: surroundings.clock.clone(),
+            told: forwards::told,
+            observer: Arc::new(move |name, went, took| observer.forward(name, went, took)),
+            answers,
+        };
+        let forwarder = Forwarder::default();
+        let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, forwarder, keys, metrics };
         let [followers, per_token] = [config.feed.followers, config.feed.followers_per_token]
             .map(|number| usize::try_from(number.get()).unwrap_or(usize::MAX));
         let api = Api {
@@ -207,13 +207,14 @@ impl App {
             clock: surroundings.clock,
             shutdown: CancellationToken::new(),
         };
-        Ok(Self { public: bind(config.public.bind)?, private: bind(config.private.bind)?, guard, tokens, api, service, writer })
+        let (public, private) = (bind(config.public.bind)?, bind(config.private.bind)?);
+        Ok(Self { public, private, guard, tokens, api, service, forwards: (targets, works), writer })
     }
 
     /// The tokens that are good, to be changed while the service runs.
     #[must_use]
     pub fn good_tokens(&self) -> GoodTokens {
-        GoodTokens(Arc::clone(&self.tokens))
+        self.tokens.clone()
     }
 
     /// Where the public listener listens.
@@ -253,9 +254,13 @@ impl App {
     /// # Errors
     /// If a listener cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { public, private, guard, tokens: _tokens, api, service, writer } = self;
+        let Self { public, private, guard, tokens: _tokens, mut api, mut service, forwards: (targets, works), writer } = self;
         let stopping = api.shutdown.clone();
         let keeper = tokio::spawn(service.keys.clone().keep_fresh(stopping.clone()));
+        let last = CancellationToken::new();
+        let (forwarder, forwarding) = Forwarder::start(targets, &works, &last);
+        service.forwarder = forwarder;
+        api.service = Some(service.clone());
         let public = serve_public(public, &service)?;
         let private = serve_private(private, guard, api.clone())?;
         let handles = [public.handle(), private.handle()];
@@ -268,14 +273,16 @@ impl App {
         tracing::info!("shutting down");
         let give_up = Instant::now() + FORWARDS_DRAIN;
         stopping.cancel();
-        futures_util::future::join_all(handles.iter().map(|handle| handle.stop(true))).await;
+        join_all(handles.iter().map(|handle| handle.stop(true))).await;
         let outcome = match outcome {
             Some(ended) => ended,
             None => serving.await,
         };
         // It ends with `stopping`; if it panicked, it has said so.
         let _ended = keeper.await;
-        service.in_flight.end(give_up - Instant::now()).await;
+        // a bot may have had to decide until now
+        last.cancel();
+        join(service.in_flight.end(give_up - Instant::now()), join_all(forwarding)).await;
         service.ledger.close().await;
         if writer.await.is_err() {
             tracing::error!("the ledger's writer did not end in good order");
@@ -306,92 +313,6 @@ fn gateways(
         })
     };
     Ok(upstreams.into_iter().filter_map(gateway).collect())
-}
-
-fn build_receiver(
-    config: &Config,
-    receiver: &ReceiverConfig,
-    ledger: &Ledger,
-    keys: &KeyStore,
-    surroundings: &Surroundings,
-) -> Result<Receiver, BuildError> {
-    let source = source(&receiver.source).ok_or_else(|| BuildError::NoSource(receiver.source.clone()))?;
-    let mut policy = trust_policy(receiver, source);
-    if let Some(issuer) = &surroundings.dev_issuer {
-        policy.entries = vec![issuer.trust_entry()];
-        policy.publishers.clone_from(&receiver.publishers);
-    }
-    let clock = surroundings.clock.clone();
-    let authenticator = Authenticator::new(&receiver.path, &policy, keys, clock.clone())?;
-    Ok(Receiver {
-        path: receiver.path.clone(),
-        source,
-        authenticator,
-        greetings: Greetings {
-            allowed_origins: receiver.allowed_origins.clone(),
-            allowed_rate: receiver.allowed_rate.map(NonZeroU32::get),
-        },
-        redirects: receiver
-            .redirects
-            .iter()
-            .map(|rule| Redirect {
-                to: rule.to.clone(),
-                tenants: rule.tenants.iter().filter_map(|tenant| PlatformId::parse(tenant)).collect(),
-                regions: rule.regions.clone(),
-                percent: rule.percent,
-            })
-            .collect(),
-        answers: Answers {
-            participant_joining: match receiver.participant_joining {
-                ParticipantJoining::Accept => JoinAnswer::Accept,
-                ParticipantJoining::Reject(reason) => JoinAnswer::Reject(reason.as_str().to_owned()),
-            },
-        },
-        max_body_bytes: receiver.max_body_bytes.or(source.max_body_bytes()).unwrap_or(config.public.max_body_bytes),
-        ledger: ledger.clone(),
-        clock,
-    })
-}
-
-/// Whom a receiver believes: what is configured, else what its source's senders use.
-fn trust_policy(receiver: &ReceiverConfig, source: &dyn NotificationSource) -> TrustPolicy {
-    let defaults = source.trust_defaults();
-    let entries = if receiver.trust.is_empty() {
-        // issuers that depend on no tenant are the same for any
-        let tenants = if defaults.are_by_tenant() { receiver.tenants.clone() } else { vec![String::new()] };
-        let entry = |tenant: &String| {
-            let tenant = PlatformId::parse(tenant).map(|id| id.to_string()).unwrap_or_default(); // as issuers spell it
-            let (issuers, metadata) = defaults.of_tenant(&tenant);
-            let metadata = metadata.iter().filter_map(|url| url.parse().ok()).collect();
-            TrustEntry {
-                issuers: if receiver.issuers.is_empty() { issuers } else { receiver.issuers.clone() },
-                keys: KeyOrigin::Metadata(if receiver.metadata.is_empty() { metadata } else { receiver.metadata.clone() }),
-            }
-        };
-        if receiver.issuers.is_empty() || receiver.metadata.is_empty() {
-            tenants.iter().map(entry).collect()
-        } else {
-            vec![entry(&String::new())]
-        }
-    } else {
-        let entry = |trust: &crate::config::Trust| TrustEntry {
-            issuers: trust.issuers.clone(),
-            keys: KeyOrigin::Metadata(trust.metadata.clone()),
-        };
-        receiver.trust.iter().map(entry).collect()
-    };
-    TrustPolicy {
-        audiences: receiver.audience.clone(),
-        tenant_required: defaults.tenant_required,
-        tenants: receiver.tenants.clone(),
-        publishers: if receiver.publishers.is_empty() {
-            defaults.publishers.iter().map(|publisher| (*publisher).to_owned()).collect()
-        } else {
-            receiver.publishers.clone()
-        },
-        secret: receiver.secret.as_ref().map(|secret| SharedSecret::new(secret.expose())),
-        entries,
-    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {

@@ -66,7 +66,10 @@ impl Receiver {
     /// # Errors
     /// [`BuildError`].
     pub async fn open(config: &Config, surroundings: Surroundings) -> Result<Self, BuildError> {
-        let Parts { ledger, writer, keys, receivers, metrics, .. } = Parts::build(config, &surroundings).await?;
+        // who hears of notifications here is the application
+        let mut config = config.clone();
+        config.forwards.clear();
+        let Parts { ledger, writer, keys, receivers, metrics, .. } = Parts::build(&config, &surroundings).await?;
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(keys.keep_fresh(stop.clone()));
         let feed = Feed::new(ledger.reader().clone(), surroundings.clock);

@@ -39,6 +39,8 @@ mod verify;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::domain::{ids::PlatformId, rejection::RejectionReason, trust::Admitted};
 
 pub use assertion::{CertificateError, ClientCertificate};
@@ -58,6 +60,7 @@ pub struct Admission {
     audience: String,
     tenant: Option<PlatformId>,
     key_id: String,
+    expires_at: Option<Timestamp>,
 }
 
 impl Admission {
@@ -71,6 +74,12 @@ impl Admission {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// When the token expires; `None` if a secret was believed instead.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a token must say, once its signature is known to be good.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::domain::{
@@ -18,6 +18,7 @@ pub(super) struct Believed {
     pub issuer: String,
     pub audience: String,
     pub tenant: Option<PlatformId>,
+    pub expires_at: Timestamp,
 }
 
 /// What a receiver demands of claims; rule 11: of all others, nothing.
@@ -69,7 +70,7 @@ impl Demands {
         let audience = claims.audience(&self.audiences)?;
         claims.times(now)?;
         let tenant = claims.text("tid").and_then(PlatformId::parse);
-        let (Some(issuer), Some(audience), true) = (issuer, audience, claims.number("exp").is_some()) else {
+        let (Some(issuer), Some(audience), Some(exp)) = (issuer, audience, claims.number("exp")) else {
             return Err(RejectionReason::MissingClaim); // rules 5, 6, 7
         };
         if tenant.is_none() && self.tenant_required {
@@ -80,7 +81,8 @@ impl Demands {
         if !self.tenants.is_empty() && !tenant.as_ref().is_some_and(|tenant| self.tenants.contains(tenant)) {
             return Err(RejectionReason::TenantNotAllowed); // rule 8: the list
         }
-        Ok(Believed { issuer, audience, tenant })
+        let expires_at = SignedDuration::try_from_secs_f64(exp).ok().and_then(|exp| Timestamp::from_duration(exp).ok());
+        Ok(Believed { issuer, audience, tenant, expires_at: expires_at.unwrap_or(now) })
     }
 
     /// rule 9: the application that asked for the token: `azp` in tokens of Entra's second version, `appid` in those of the first.

@@ -94,13 +94,22 @@ impl Asked {
         }
     }
 
+    /// Has a running service do something.
+    pub(super) async fn order(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let Self::Service { client, base, token } = self else { return Err(nobody_serves()) };
+        let url = base.join(path).map_err(Failure::usage)?;
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(token.iter().map(|token| ("authorization", token.expose())));
+        let (body, timeout) = (serde_json::to_vec(body)?, Duration::from_secs(75));
+        let request = Request { method: Method::Post, url: &url, headers: &headers, body, timeout, max_bytes: MAX_ANSWER };
+        let answer = client.request(request).await?;
+        let answer = Answer { status: answer.status, body: answer.body };
+        if answer.status == 200 { Ok(serde_json::from_slice(&answer.body)?) } else { Err(refused(&answer)) }
+    }
+
     /// Posts a JSON document through the gateway of a running service.
     pub(super) async fn post(&self, path_and_query: &str, body: &Value, platform: Option<&Secret>) -> Result<Answer, Failure> {
-        let Self::Service { client, base, token } = self else {
-            return Err(Failure::usage(anyhow::anyhow!(
-                "name the private API of the running service: --url or CALLBACK_LEDGER_URL"
-            )));
-        };
+        let Self::Service { client, base, token } = self else { return Err(nobody_serves()) };
         let url = base.join(path_and_query).map_err(Failure::usage)?;
         let ours = token.as_ref().and_then(|token| token.expose().strip_prefix("Bearer "));
         let theirs = platform.map(|token| Secret::new(format!("Bearer {}", token.expose())));
@@ -122,6 +131,10 @@ impl Asked {
         }
         Err(refused(&answer))
     }
+}
+
+fn nobody_serves() -> Failure {
+    Failure::usage(anyhow::anyhow!("name the private API of the running service: --url or CALLBACK_LEDGER_URL"))
 }
 
 /// What a problem document means for the exit code.

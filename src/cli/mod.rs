@@ -12,6 +12,7 @@ mod db;
 mod demo;
 mod doctor;
 mod failure;
+mod forwards;
 mod lists;
 mod notifications;
 mod operations;
@@ -69,6 +70,9 @@ enum Command {
     /// Ask who was not let in.
     #[command(subcommand)]
     Rejections(rejections::Rejections),
+    /// Ask what bots have not been told, and have it tried again or skipped.
+    #[command(subcommand)]
+    Forwards(forwards::Forwards),
     /// Follow what changes, as it happens.
     Tail(tail::Tail),
     /// Check or show the configuration.
@@ -108,6 +112,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Notifications(notifications) => notifications.run(&config).await,
         Command::Cancel(cancel) => cancel.run(&config).await,
         Command::Rejections(rejections) => rejections.run(&config).await,
+        Command::Forwards(forwards) => forwards.run(&config).await,
         Command::Tail(tail) => tail.run(&config).await,
         Command::Config(configuration) => configuration.run(&config),
         Command::Doctor(doctor) => doctor.run(&config).await,

@@ -10,7 +10,7 @@ use super::{Config, ConfigError, KnownSource, Receiver, Redirect, Trust, is_loop
 const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
 /// A key and what is wrong with its value.
-type Fault = (String, String);
+pub(super) type Fault = (String, String);
 
 impl Config {
     /// Checks what the values alone tell.
@@ -18,6 +18,7 @@ impl Config {
         self.check_listeners()
             .and_then(|()| self.check_tokens())
             .and_then(|()| self.check_receivers())
+            .and_then(|()| self.check_forwards())
             .and_then(|()| self.check_gateway())
             .and_then(|()| self.check_deadlines())
             .and_then(|()| self.check_log())
@@ -265,13 +266,13 @@ fn check_body_limit(key: &str, limit: Option<usize>) -> Result<(), Fault> {
     }
 }
 
-fn check_not_blank(key: &str, texts: &[String]) -> Result<(), Fault> {
+pub(super) fn check_not_blank(key: &str, texts: &[String]) -> Result<(), Fault> {
     if texts.iter().any(|text| text.trim().is_empty()) {
         return fault(key, "must not hold an empty value");
     }
     Ok(())
 }
 
-fn fault<T>(key: impl Into<String>, message: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(key: impl Into<String>, message: impl Into<String>) -> Result<T, Fault> {
     Err((key.into(), message.into()))
 }

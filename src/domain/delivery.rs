@@ -1,9 +1,12 @@
 //! One HTTP POST as it came.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::notification::Notification;
+use super::{ids::DeliveryId, notification::Notification};
 
 /// A delivery that was let in, read and ready to be recorded.
 #[derive(Clone, Debug)]
@@ -18,6 +21,25 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// What it says.
     pub content: Content,
+    /// Its headers, where it is to be forwarded as it came.
+    pub head: Option<KeptHead>,
+}
+
+/// The headers of a delivery that is to be forwarded as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptHead {
+    /// Names and values, as they came.
+    pub headers: Vec<(String, String)>,
+    /// Until when its token is good.
+    pub expires_at: Timestamp,
+    /// For which targets.
+    pub targets: Vec<String>,
+}
+
+impl fmt::Debug for KeptHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptHead").field("targets", &self.targets).finish_non_exhaustive()
+    }
 }
 
 /// What a delivery says.
@@ -45,4 +67,13 @@ pub struct Correlation {
     /// `X-Microsoft-Skype-Message-ID`: one per request, inside the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+}
+
+/// What a bot decided about a delivery that was forwarded to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BotAnswer {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its answer.
+    pub body: Value,
 }

@@ -84,6 +84,11 @@ ledger_id!(
     "req"
 );
 ledger_id!(
+    /// What could not be forwarded to a bot at once.
+    ForwardId,
+    "fwd"
+);
+ledger_id!(
     /// A POST that was not let in.
     RejectionId,
     "rej"

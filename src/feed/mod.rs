@@ -1,9 +1,10 @@
-//! Somebody listens: to the end of an operation, or to all that changes ([`follow`]).
+//! Somebody listens: to the end of an operation, or to all that changes ([`follow`]); and the bots, who are told ([`forward`]).
 //!
 //! A wait looks once, and then again each time a commit changes an operation of the same call or context. Without a writer
 //! in the process (a command that reads a ledger directly) it looks twice a second. Called by `http`.
 
 pub mod follow;
+pub mod forward;
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -11,6 +12,7 @@ use prometheus_client::{
 use crate::{
     auth::KeySetStatus,
     domain::rejection::RejectionReason,
+    feed::forward::{Condition, Forwarder, Went},
     store::{Committed, Ledger},
 };
 
@@ -23,6 +25,17 @@ struct DeliveryLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ForwardLabels {
+    forward: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TargetLabels {
+    forward: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -60,6 +73,10 @@ pub struct Metrics {
     queue: Gauge,
     overdue: Gauge,
     followers: Gauge,
+    forwards: Family<ForwardLabels, Counter>,
+    forward_seconds: Histogram,
+    forward_running: Family<TargetLabels, Gauge>,
+    forward_behind: Family<TargetLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     writable: Gauge,
     key_age: Family<KeyLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     refreshes: Family<RefreshLabels, Counter>,
@@ -87,6 +104,10 @@ impl Metrics {
             queue: Gauge::default(),
             overdue: Gauge::default(),
             followers: Gauge::default(),
+            forwards: Family::default(),
+            forward_seconds: Histogram::new(SECONDS),
+            forward_running: Family::default(),
+            forward_behind: Family::default(),
             writable: Gauge::default(),
             key_age: Family::default(),
             refreshes: Family::default(),
@@ -103,6 +124,15 @@ impl Metrics {
         registry.register("queue_depth", "Deliveries waiting for the writer", m.queue.clone());
         registry.register("operations_overdue", "Open operations past their deadlines, counted up to 10,000", m.overdue.clone());
         registry.register("followers", "Open streams of the event feed", m.followers.clone());
+        registry.register("forwards", "Tries to forward, by target and outcome", m.forwards.clone());
+        registry.register_with_unit("forward", "From commit to arrival at the bot", seconds(), m.forward_seconds.clone());
+        registry.register("forward_running", "1 while the target can be reached", m.forward_running.clone());
+        registry.register_with_unit(
+            "forward_behind",
+            "Age of the oldest that a target has not got",
+            seconds(),
+            m.forward_behind.clone(),
+        );
         registry.register("ledger_writable", "1 while the ledger can be written", m.writable.clone());
         registry.register_with_unit("key_store_age", "Age of the keys", seconds(), m.key_age.clone());
         registry.register("key_store_refreshes", "Refreshes of the keys since the start", m.refreshes.clone());
@@ -133,6 +163,24 @@ impl Metrics {
         }
         for state in &committed.finals {
             self.finals.get_or_create(&StateLabels { state: state.as_str() }).inc();
+        }
+    }
+
+    /// A try to forward ended, so long after the commit.
+    pub fn forward(&self, target: &str, went: Went, took: Duration) {
+        self.forwards.get_or_create(&ForwardLabels { forward: target.to_owned(), outcome: went.as_str() }).inc();
+        if went == Went::Delivered {
+            self.forward_seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// How the targets stand now.
+    pub fn targets(&self, forwarder: &Forwarder, now: Timestamp) {
+        for (target, status) in forwarder.targets() {
+            let labels = TargetLabels { forward: target.name.clone() };
+            self.forward_running.get_or_create(&labels).set(i64::from(status.condition == Condition::Running));
+            let behind = status.oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
+            self.forward_behind.get_or_create(&labels).set(behind);
         }
     }
 

@@ -23,8 +23,8 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-            USER_AGENT,
+            ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+            LOCATION, USER_AGENT,
         },
     },
     web::{self, Payload, ServiceConfig, ThinData},
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     domain::{delivery::Correlation, text::tame},
-    net::Secret,
+    net::{Secret, header_text},
     receive::{Accepted, Caller, Greeting, NotAccepted, NotGreeted, Receiver},
     source::{Head, Reply},
 };
@@ -167,8 +167,40 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
             chain_id: text("x-microsoft-skype-chain-id"),
             message_id: text("x-microsoft-skype-message-id"),
         },
+        headers: if receiver.keeps_heads() { end_to_end(headers) } else { Vec::new() },
         received_at: receiver.now(),
     }
+}
+
+/// The headers that concern who reads the body in the end: not those of this connection (RFC 9110, §7.6.1), nor what whoever passes
+/// it on says anew.
+fn end_to_end(headers: &HeaderMap) -> Vec<(String, String)> {
+    const OURS: &[&str] = &[
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    headers
+        .iter()
+        .filter(|(name, _)| !OURS.contains(&name.as_str()) && !named.iter().any(|named| named == name.as_str()))
+        .map(|(name, value)| (name.as_str().to_owned(), header_text(value.as_bytes())))
+        .collect()
 }
 
 /// The secret in the query; of several, none. A `+` in it is a plus: secrets have no spaces.
@@ -194,7 +226,7 @@ fn reply(reply: &Reply) -> HttpResponse {
         Reply::Done => HttpResponse::Ok().finish(),
         Reply::SpeakGraph => HttpResponse::NoContent().finish(),
         Reply::Elsewhere(to) => HttpResponse::Found().insert_header((LOCATION, to.as_str())).finish(),
-        Reply::Json(answer) => HttpResponse::build(StatusCode::OK).json(answer),
+        Reply::Json(answer) | Reply::Decision(answer) => HttpResponse::build(StatusCode::OK).json(answer),
     }
 }
 

@@ -220,7 +220,8 @@ impl HttpClient {
         let timeout = request.timeout;
         let sent = tokio::time::timeout(timeout, self.outgoing(request)?.send()).await;
         let response = sent.map_err(|_elapsed| FetchError::TimedOut)?.map_err(failed)?;
-        Ok(OpenAnswer { status: response.status().as_u16(), silence: timeout, response })
+        let headers = readable(response.headers());
+        Ok(OpenAnswer { status: response.status().as_u16(), headers, silence: timeout, response })
     }
 
     fn outgoing(&self, request: Request<'_>) -> Result<RequestBuilder, FetchError> {
@@ -250,6 +251,8 @@ impl HttpClient {
 pub struct OpenAnswer {
     /// The status code.
     pub status: u16,
+    /// Lower-case names and values; see [`header_text`].
+    pub headers: Vec<(String, String)>,
     /// How long it may be silent.
     silence: Duration,
     response: reqwest::Response,

@@ -8,12 +8,17 @@ mod redirect;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::timeout,
+};
 
 use crate::{
     auth::{Admission, Authenticator, Refusal},
     domain::{
         clock::Clock,
-        delivery::{Content, Correlation, Delivery},
+        delivery::{BotAnswer, Content, Correlation, Delivery, KeptHead},
         rejection::{Rejection, RejectionReason},
         text::tame,
         trust::Admitted,
@@ -24,6 +29,9 @@ use crate::{
 };
 
 pub use self::redirect::Redirect;
+
+/// How long headers without a token are kept to be forwarded.
+const HEAD_WITHOUT_TOKEN: Duration = Duration::from_hours(1);
 
 /// One public callback path.
 #[derive(Debug)]
@@ -40,12 +48,34 @@ pub struct Receiver {
     pub greetings: Greetings,
     /// The incoming calls that another region is to answer.
     pub redirects: Vec<Redirect>,
+    /// Who is to get its deliveries as they came.
+    pub kept_for: Vec<KeptFor>,
+    /// The bot that decides where the sender asks.
+    pub decider: Option<Decider>,
     /// The most bytes of a body.
     pub max_body_bytes: usize,
     /// Where what it accepts is remembered.
     pub ledger: Ledger,
     /// Where "now" comes from.
     pub clock: Clock,
+}
+
+/// Somebody who is to get deliveries as they came, head and all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFor {
+    /// The name of the target.
+    pub target: String,
+    /// If they bring something of these kinds; empty: of any.
+    pub kinds: Vec<String>,
+}
+
+/// A bot that decides where the sender asks.
+#[derive(Clone, Debug)]
+pub struct Decider {
+    /// Where its answers come from.
+    pub answers: broadcast::Sender<BotAnswer>,
+    /// How long it has, from the commit.
+    pub within: Duration,
 }
 
 /// Who may ask to send, and how much.
@@ -96,6 +126,8 @@ pub struct Caller {
     pub region: Option<String>,
     /// The headers by which the platform's support finds the delivery again.
     pub correlation: Correlation,
+    /// All headers as they came, if [`Receiver::keeps_heads`].
+    pub headers: Vec<(String, String)>,
     /// When the head of the request had been read.
     pub received_at: Timestamp,
 }
@@ -210,14 +242,18 @@ impl Receiver {
             Content::Read(items) => items.iter().find_map(|item| item.call.clone()),
             Content::Unreadable => None,
         };
+        let head = self.kept_head(admission, &content, caller.headers, caller.received_at);
         let delivery = Delivery {
             source: self.source.name(),
             received_at: caller.received_at,
             correlation: caller.correlation,
             body,
             content,
+            head,
         };
         let received_at = delivery.received_at;
+        // before it is recorded: the bot may be quicker than we are
+        let answers = self.decider.as_ref().filter(|_| matches!(answer, Ok(Reply::Decision(_)))).map(|it| it.answers.subscribe());
         let recorded = self.ledger.record(admission, delivery).await.map_err(NotAccepted::NotRecorded)?;
         tracing::info!(
             receiver.path = %self.path,
@@ -231,6 +267,10 @@ impl Receiver {
             "a delivery was recorded"
         );
         match answer {
+            Ok(Reply::Decision(usual)) => {
+                let decided = self.decided(answers, &recorded).await;
+                Ok(Accepted { reply: Reply::Decision(decided.unwrap_or(usual)), recorded })
+            }
             Ok(reply) => Ok(Accepted { reply, recorded }),
             Err(why) => Err(NotAccepted::Unreadable(why)),
         }
@@ -246,6 +286,51 @@ impl Receiver {
             reading.reply = Reply::Elsewhere(to);
         }
         reading
+    }
+
+    /// Whether somebody is to get its deliveries as they came.
+    #[must_use]
+    pub const fn keeps_heads(&self) -> bool {
+        !self.kept_for.is_empty()
+    }
+
+    /// The headers that are kept with a delivery, for those to whom it says something.
+    fn kept_head(
+        &self,
+        admission: &Admission,
+        content: &Content,
+        headers: Vec<(String, String)>,
+        received_at: Timestamp,
+    ) -> Option<KeptHead> {
+        let Content::Read(items) = content else { return None };
+        let says = |kinds: &[String]| items.iter().any(|item| kinds.is_empty() || kinds.contains(&item.facts.kind));
+        let targets: Vec<String> =
+            self.kept_for.iter().filter(|kept| says(&kept.kinds)).map(|kept| kept.target.clone()).collect();
+        let is_ours = items.iter().all(|item| item.facts.redirected_to.is_none());
+        // what came for a secret alone bears no token that could expire
+        let expires_at = admission.expires_at().or_else(|| received_at.checked_add(HEAD_WITHOUT_TOKEN).ok())?;
+        (is_ours && !targets.is_empty()).then_some(KeptHead { headers, expires_at, targets })
+    }
+
+    /// What the bot decides, if it does in time and in a way that the sender understands.
+    async fn decided(&self, heard: Option<broadcast::Receiver<BotAnswer>>, recorded: &Recorded) -> Option<Value> {
+        let (mut heard, decider) = (heard?, self.decider.as_ref()?);
+        recorded.first_new()?; // nobody is told of what is known
+        let answer = async {
+            loop {
+                match heard.recv().await {
+                    Ok(answer) if answer.delivery == recorded.delivery => return Some(answer.body),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        };
+        let answer = timeout(decider.within, answer).await.ok().flatten();
+        let understood = answer.filter(|answer| self.source.is_decision(answer));
+        if understood.is_none() {
+            tracing::warn!(delivery.id = %recorded.delivery, "the bot did not decide in time: the configured answer is given");
+        }
+        understood
     }
 
     /// The present instant.

@@ -18,6 +18,8 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt};
 
+use serde_json::{Value, value::RawValue};
+
 pub use self::redact::redacted;
 use crate::domain::{
     delivery::Correlation,
@@ -54,6 +56,14 @@ pub trait NotificationSource: fmt::Debug + Sync {
     /// [`Unreadable`] if the body is not this source's envelope. What is strange inside a well-formed envelope is not
     /// an error: it comes back as a notification that is not `recognized`.
     fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable>;
+
+    /// The item at this place of a body that it has read, as it was written; `None` if there is none.
+    fn item(&self, body: &[u8], place: usize) -> Option<Box<RawValue>>;
+
+    /// Whether this is an answer that its senders understand where they ask for a decision.
+    fn is_decision(&self, _answer: &Value) -> bool {
+        false
+    }
 
     /// What a result code means, in plain words; `None` if nobody has documented it.
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str>;
@@ -214,7 +224,9 @@ pub enum Reply {
     /// That it should send the incoming call there (302).
     Elsewhere(String),
     /// A JSON document.
-    Json(serde_json::Value),
+    Json(Value),
+    /// A decision: this one, unless the bot decides in time.
+    Decision(Value),
 }
 
 /// An authenticated body that is not the source's envelope.

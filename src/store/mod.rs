@@ -7,6 +7,7 @@
 //! What is stored about an operation or a call is what [`crate::domain::operation::operations`] and
 //! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
 
+pub mod forwards;
 pub mod log;
 mod rejections;
 mod requests;
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    forwards::Progress,
     rejections::RejectionRing,
     rows::{ChangedOperation, Difference, Finding},
     seal::{MasterKey, MasterKeyError, SealError},
@@ -67,6 +69,8 @@ pub struct Options {
     pub deadlines: Deadlines,
     /// How long after the end of a call word may come of its operations, where the platform then says no more.
     pub disconnect_grace: Duration,
+    /// The names of those to whom notifications are forwarded; one that is new begins with what is recorded from now on.
+    pub forward_targets: Vec<String>,
     /// Is told of every commit; called on the writer's task, so it must be quick.
     pub observer: Observer,
 }
@@ -317,6 +321,16 @@ impl Ledger {
         let (room, place) = tokio::time::timeout(ROOM_WAIT, enqueue).await.map_err(|_elapsed| RecordError::Busy)??;
         let (reply, answer) = oneshot::channel();
         place.send(Work::Delivery(Job::new(admitted, delivery, room, reply)));
+        answer.await.map_err(|_gone| RecordError::Closed)?
+    }
+
+    /// Records what a forwarder has got done.
+    ///
+    /// # Errors
+    /// [`RecordError`]; then nothing of it was kept.
+    pub async fn forwarded(&self, progress: Progress) -> Result<(), RecordError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Work::Progress { progress, reply }).await?;
         answer.await.map_err(|_gone| RecordError::Closed)?
     }
 

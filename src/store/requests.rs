@@ -68,7 +68,7 @@ impl Ledger {
         answer.await.map_err(|_gone| RecordError::Closed)?
     }
 
-    async fn enqueue(&self, work: Work) -> Result<(), RecordError> {
+    pub(super) async fn enqueue(&self, work: Work) -> Result<(), RecordError> {
         let place = tokio::time::timeout(ROOM_WAIT, self.queue.reserve()).await.map_err(|_elapsed| RecordError::Busy)?;
         place.map_err(|_closed| RecordError::Closed)?.send(work);
         Ok(())

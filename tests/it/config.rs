@@ -94,6 +94,7 @@ fn every_key_is_documented_in_the_defaults() {
         "ledger",
         "receiver[]",
         "receiver[].trust[]",
+        "forward[]",
         "feed",
         "lifecycle",
         "gateway",
@@ -452,13 +453,14 @@ fn what_is_shown_can_be_read_again_and_tells_no_hash() {
     let shown = config.shown().unwrap();
     assert!(!shown.contains("e3b0c442"), "{shown}");
     assert!(!format!("{config:?}").contains("227"), "the hash's bytes are in the debug form");
-    let shown = shown.replace("<redacted>", &"0".repeat(64));
+    let secret = format!("secrets = [\"whsec_{}\"]", "0".repeat(32));
+    let shown = shown.replace("secrets = [\"<redacted>\"]", &secret).replace("<redacted>", &"0".repeat(64));
     let again = load(&shown, &[]).unwrap();
     assert_eq!(again.shown().unwrap(), config.shown().unwrap());
     let sections: BTreeSet<_> = shown.parse::<toml::Table>().unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         sections.iter().collect::<Vec<_>>(),
-        ["dev", "feed", "gateway", "ledger", "lifecycle", "log", "private", "public", "receiver"]
+        ["dev", "feed", "forward", "gateway", "ledger", "lifecycle", "log", "private", "public", "receiver"]
     );
 }
 
@@ -575,5 +577,42 @@ fn rules_for_redirects_are_checked_at_the_start() {
     ] {
         let said = rules(source, &text).unwrap_err();
         assert!(said.contains(why), "{text}: {said}");
+    }
+}
+
+#[test]
+fn where_notifications_go_is_checked_at_the_start() {
+    let secret = "secrets = [\"whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=\"]";
+    let receiver = "[[receiver]]\npath = \"/c\"\nsource = \"graph\"\naudience = [\"a\"]\n";
+    let said = |text: &str| load(&format!("{receiver}{text}"), &[]).map(|_| ()).map_err(|error| message(&error));
+    let forward = |url: &str, more: &str| format!("[[forward]]\nurl = \"{url}\"\n{more}\n");
+    let to = |more: &str| forward("https://bot.example/calls", &format!("{secret}\n{more}"));
+    assert_eq!(said(&(to("") + &to("name = \"other\"") + &forward("http://127.0.0.1:3978/", "mode = \"original\""))), Ok(()));
+    assert_eq!(said(&forward("https://10.1.2.3/", &format!("{secret}\nallow_private = true"))), Ok(()));
+    for (text, why) in [
+        (to("") + &to(""), "forward[1].name: another [[forward]] is named `bot.example/calls` already"),
+        (to("name = \" \""), "forward[0].name: must be 1 to 200 characters"),
+        (to("receivers = [\"/d\"]"), "forward[0].receivers: `/d` is the path of no [[receiver]]"),
+        (to("kinds = [\"\"]"), "must not hold an empty value"),
+        (to("concurrency = 0"), "forward[0].concurrency"),
+        (to("concurrency = 2000"), "must be from 1 to 1024"),
+        (to("timeout_seconds = 301"), "must be from 1 to 300"),
+        (to("decide_within_ms = 20000"), "must be from 1 to 10000"),
+        (to("mode = \"raw\""), "unknown variant `raw`"),
+        (forward("https://bot.example/", ""), "forward[0].secrets: must not be empty"),
+        (forward("https://bot.example/", "secrets = [\"whsec_c2hvcnQ=\"]"), "must be `whsec_` and 24 to 64 bytes in base64"),
+        (forward("https://bot.example/", "secrets = [7]"), "must be a text"),
+        (forward("http://bot.example/", secret), "must be https"),
+        (forward("https://bot.example/#x", secret), "must not hold a fragment"),
+        (
+            forward("https://10.1.2.3/", secret),
+            "forward[0].url: lies in a private network: `allow_private = true` if that is meant",
+        ),
+        (forward("https://[fd00::1]/", secret), "lies in a private network"),
+        (secret.replace("secrets", "[[forward]]\nsecrets"), "missing key `url`"),
+    ] {
+        let told = said(&text).unwrap_err();
+        assert!(told.contains(why), "{text}: {told}");
+        assert!(!told.contains("c2hvcnQ"), "{told}");
     }
 }

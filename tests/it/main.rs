@@ -9,6 +9,7 @@ mod config;
 mod event_grid;
 mod feed;
 mod fixtures;
+mod forward;
 mod gateway;
 mod ingest;
 mod key_store;

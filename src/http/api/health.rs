@@ -46,6 +46,7 @@ pub(super) async fn metrics(api: Data<Api>, request: HttpRequest) -> HttpRespons
     let Some(service) = &api.service else { return Problem::NotFound("nothing is served here".to_owned()).answer(&request) };
     let overdue = api.reader.overdue(api.clock.now()).await.ok();
     service.metrics.following(api.followers.count());
+    service.metrics.targets(&service.forwarder, api.clock.now());
     match service.metrics.scrape(&service.ledger, &service.keys.key_sets(), overdue) {
         Ok(text) => HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text),
         Err(error) => {

@@ -3,8 +3,10 @@
 //! Each file is a resource; `guard` decides who may ask, `query` reads what is asked. To add a call: its handler in the
 //! file of its resource, one line in [`configure`], one in [`Description`].
 
+mod body;
 mod calls;
 mod events;
+mod forwards;
 mod gateway;
 mod guard;
 mod health;
@@ -31,7 +33,7 @@ use super::{metrics::Metrics, problem::Problem};
 use crate::{
     auth::KeyStore,
     domain::clock::Clock,
-    feed::follow::Feed,
+    feed::{follow::Feed, forward::Forwarder},
     gateway::{Gateway, InFlight},
     receive::Receiver,
     store::{Ledger, LedgerReader},
@@ -65,6 +67,8 @@ pub struct Service {
     pub gateways: Vec<Gateway>,
     /// What is on its way there.
     pub in_flight: InFlight,
+    /// The bots that are told.
+    pub forwarder: Forwarder,
     /// The keys that they believe.
     pub keys: KeyStore,
     /// What is counted.
@@ -87,6 +91,10 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
         .service(notifications::raw)
         .service(rejections::list)
         .service(events::events)
+        .service(forwards::list)
+        .service(forwards::targets)
+        .service(forwards::retry)
+        .service(forwards::skip)
         .service(health::healthz)
         .service(health::readyz)
         .service(health::metrics)
@@ -98,7 +106,8 @@ pub fn configure(app: &mut ServiceConfig, api: &Api) {
 async fn unknown(request: HttpRequest) -> HttpResponse {
     let known = request.resource_map().has_resource(request.path());
     if known {
-        return Problem::MethodNotAllowed("GET").answer(&request);
+        let is_order = ["/v1/forwards/retry", "/v1/forwards/skip"].contains(&request.path());
+        return Problem::MethodNotAllowed(if is_order { "POST" } else { "GET" }).answer(&request);
     }
     Problem::NotFound("the API has no such path; GET /openapi.json lists them".to_owned()).answer(&request)
 }
@@ -125,6 +134,10 @@ async fn unknown(request: HttpRequest) -> HttpResponse {
         notifications::raw,
         rejections::list,
         events::events,
+        forwards::list,
+        forwards::targets,
+        forwards::retry,
+        forwards::skip,
         health::healthz,
         health::readyz,
         health::metrics,

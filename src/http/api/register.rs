@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::CONTENT_TYPE,
-    post,
+    HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Api, Leave};
+use super::{Api, Leave, body::read_json};
 use crate::{
     domain::ids::PlatformId,
     gateway::{Registration, register as write_down},
@@ -22,8 +20,6 @@ use crate::{
     source::source,
 };
 
-/// The most bytes of a registration.
-const MAX_BODY: usize = 64 * 1024;
 /// The longest tag (bytes): Graph allows 256 characters, Call Automation's SDKs 5,000.
 const MAX_CONTEXT: usize = 20_000;
 /// The longest name of a kind, and the longest key (bytes).
@@ -72,7 +68,7 @@ pub(super) async fn register(api: Data<Api>, request: HttpRequest, payload: Payl
 async fn registered(api: &Api, request: &HttpRequest, payload: Payload) -> Result<(bool, OperationView), Problem> {
     let writer = Leave::of(request).writer.ok_or(Problem::ScopeRequired("write"))?;
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
-    let new = read(request, payload).await?;
+    let new: NewOperation = read_json(request, payload).await?;
     let asked = asked(&new, request)?;
     let now = api.clock.now();
     let requested = write_down(&service.ledger, &writer, asked, now).await.map_err(not_recorded)?;
@@ -81,27 +77,6 @@ async fn registered(api: &Api, request: &HttpRequest, payload: Payload) -> Resul
         return Err(Problem::IdempotencyMismatch);
     }
     Ok((requested.is_new, OperationView::from(row)))
-}
-
-async fn read(request: &HttpRequest, payload: Payload) -> Result<NewOperation, Problem> {
-    let is_json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|told| told.to_str().ok())
-        .is_some_and(|told| told.split(';').next().is_some_and(|told| told.trim().eq_ignore_ascii_case("application/json")));
-    if !is_json {
-        return Err(Problem::UnsupportedMediaType("send it as application/json".to_owned()));
-    }
-    let body = match payload.to_bytes_limited(MAX_BODY).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
-        Err(_over) => return Err(Problem::TooLarge(MAX_BODY)),
-    };
-    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&body)).map_err(|error| {
-        let name = error.path().to_string();
-        let why = error.into_inner().to_string();
-        Problem::InvalidBody(if name == "." { why } else { format!("{name}: {why}") })
-    })
 }
 
 fn asked(new: &NewOperation, request: &HttpRequest) -> Result<Registration, Problem> {

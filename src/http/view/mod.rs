@@ -4,6 +4,7 @@
 
 mod call;
 mod event;
+mod forward;
 mod health;
 mod notification;
 mod operation;
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 pub use self::{
     call::{CallView, OperationCounts},
     event::{ChangeView, EventView, GapView, WhatView},
+    forward::{ForwardView, OrderedView, TargetView},
     health::{ReadinessView, ReceiverReadiness},
     notification::{CorrelationView, NotificationView},
     operation::{CauseView, HistoryView, OperationView},

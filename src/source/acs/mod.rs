@@ -17,8 +17,11 @@ mod read;
 mod request;
 mod trust;
 
+use serde_json::value::RawValue;
+
 use super::{
-    Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Reply, Understood, Unreadable, cloud_events::Event,
+    Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Reply, Understood, Unreadable,
+    cloud_events::{self, Event},
 };
 use crate::domain::trust::TrustDefaults;
 
@@ -74,6 +77,10 @@ impl NotificationSource for Acs {
     fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
         let notifications = Event::all(inbound)?.iter().map(read::notification).collect();
         Ok(Reading { notifications, reply: Reply::Done })
+    }
+
+    fn item(&self, body: &[u8], place: usize) -> Option<Box<RawValue>> {
+        cloud_events::item(body, place)
     }
 
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str> {

@@ -157,6 +157,17 @@ impl Event {
     }
 }
 
+/// An event as it was written; of one whose attributes came as headers, its data.
+pub(in crate::source) fn item(body: &[u8], place: usize) -> Option<Box<RawValue>> {
+    let body = text_of(body);
+    let json = body.trim_ascii();
+    if json.starts_with('[') {
+        let mut items: Vec<Box<RawValue>> = serde_json::from_str(json).ok()?;
+        return (place < items.len()).then(|| items.swap_remove(place));
+    }
+    RawValue::from_string(json.to_owned()).ok()
+}
+
 /// The type of the event whose attributes came as headers; `None` if none did, or if the content type says that the body is all.
 fn binary_kind(head: &Head) -> Option<&str> {
     let whole = |told: &String| told.trim().to_ascii_lowercase().starts_with("application/cloudevents");

@@ -9,7 +9,9 @@
 mod read;
 mod trust;
 
-use super::{Inbound, NotificationSource, Reading, Unreadable};
+use serde_json::value::RawValue;
+
+use super::{Inbound, NotificationSource, Reading, Unreadable, cloud_events};
 use crate::domain::trust::TrustDefaults;
 
 /// The context with which an incoming call is answered, what confirms a subscription, where recordings lie, and all that names
@@ -52,6 +54,10 @@ impl NotificationSource for EventGrid {
 
     fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
         read::read(inbound)
+    }
+
+    fn item(&self, body: &[u8], place: usize) -> Option<Box<RawValue>> {
+        cloud_events::item(body, place)
     }
 
     /// Its events carry no results.

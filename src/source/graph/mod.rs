@@ -25,6 +25,8 @@ mod tests;
 mod trust;
 mod wire;
 
+use serde_json::{Value, value::RawValue};
+
 use super::{Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Understood, Unreadable, codes};
 use crate::domain::trust::TrustDefaults;
 
@@ -59,6 +61,14 @@ impl NotificationSource for Graph {
 
     fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
         read::read(inbound)
+    }
+
+    fn item(&self, body: &[u8], place: usize) -> Option<Box<RawValue>> {
+        read::item(body, place)
+    }
+
+    fn is_decision(&self, answer: &Value) -> bool {
+        read::is_decision(answer)
     }
 
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! Bytes in, facts out.
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     call,
@@ -36,6 +36,23 @@ pub(super) fn read(inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
             Ok(Reading { notifications: vec![legacy_incoming_call(json, message_id)], reply: Reply::SpeakGraph })
         }
     }
+}
+
+/// An item as it was written; of the older protocol, the body.
+pub(super) fn item(body: &[u8], place: usize) -> Option<Box<RawValue>> {
+    let json = match Envelope::parse(&text_of(body)).ok()? {
+        Envelope::Notifications(items) => items.get(place)?.json.to_owned(),
+        Envelope::LegacySkype { json } => json.to_owned(),
+    };
+    RawValue::from_string(json).ok()
+}
+
+/// Whether this answers a participant who wants to join (`participantjoiningnotification`).
+pub(super) fn is_decision(answer: &Value) -> bool {
+    let named = Fields::of(answer).text("@odata.type").unwrap_or_default();
+    ["acceptJoinResponse", "rejectJoinResponse", "inviteNewBotResponse"]
+        .iter()
+        .any(|known| named.trim_start_matches('#') == format!("microsoft.graph.{known}"))
 }
 
 /// The call will come again as a Graph notification; this one only says that the platform tried the old protocol first.
@@ -211,7 +228,7 @@ fn reply(notifications: &[Notification], answers: &Answers) -> Reply {
     if !notifications.iter().any(|notification| notification.facts.kind == JOINING) {
         return Reply::Accepted;
     }
-    Reply::Json(match &answers.participant_joining {
+    Reply::Decision(match &answers.participant_joining {
         JoinAnswer::Accept => json!({ "@odata.type": "#microsoft.graph.acceptJoinResponse" }),
         JoinAnswer::Reject(reason) => json!({ "@odata.type": "#microsoft.graph.rejectJoinResponse", "reason": reason }),
     })

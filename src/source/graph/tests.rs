@@ -107,7 +107,7 @@ fn every_fixture_is_read_as_it_expects() {
             Reply::Done => (200, Value::Null),
             Reply::SpeakGraph => (204, Value::Null),
             Reply::Elsewhere(to) => (302, Value::String(to)),
-            Reply::Json(reply) => (200, reply),
+            Reply::Json(reply) | Reply::Decision(reply) => (200, reply),
         };
         let actual = json!({
             "status": status,
@@ -247,7 +247,7 @@ fn a_participant_who_wants_to_join_is_answered_as_the_operator_wishes() {
     let body = json!({ "value": [{ "resourceData": { "@odata.type": "#microsoft.graph.participantJoiningNotification" } }] });
     let answers = Answers { participant_joining: JoinAnswer::Reject("busy".to_owned()) };
     let reply = read_with(body.to_string().as_bytes(), None, &answers).unwrap().reply;
-    assert_eq!(reply, Reply::Json(json!({ "@odata.type": "#microsoft.graph.rejectJoinResponse", "reason": "busy" })));
+    assert_eq!(reply, Reply::Decision(json!({ "@odata.type": "#microsoft.graph.rejectJoinResponse", "reason": "busy" })));
 }
 
 #[test]

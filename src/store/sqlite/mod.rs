@@ -5,11 +5,13 @@
 //! - [`batch`]: one transaction, from deliveries to projections
 //! - [`projection`]: how operations and calls are saved
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
+//! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
 //! - [`upkeep`], [`prune`]: verify, rebuild, backup; what retention takes away
 
 mod batch;
 mod facts;
+mod forwards;
 mod positions;
 mod projection;
 pub(super) mod prune;
@@ -76,6 +78,7 @@ pub(super) async fn open(options: &Options) -> Result<Opened, OpenError> {
     recognise(&mut writer, path).await?;
     MIGRATIONS.run(&mut writer).await.map_err(|error| migration_error(path, error))?;
     check_key(&mut writer, &master, path).await?;
+    forwards::know_targets(&mut writer, &options.forward_targets).await?;
     let readers = readers(path).await?;
     Ok(Opened { writer, connect, readers, master: Arc::new(master), lock })
 }
@@ -273,6 +276,11 @@ fn delivery_key_place(delivery: i64) -> String {
 /// The place that a delivery's body is sealed for.
 fn body_place(delivery: i64) -> String {
     format!("delivery/{delivery}/body")
+}
+
+/// The place that a delivery's headers are sealed for.
+fn head_place(delivery: i64) -> String {
+    format!("delivery/{delivery}/head")
 }
 
 /// The place that a notification's personal facts are sealed for.

@@ -26,6 +26,7 @@ impl Positions {
                  (SELECT coalesce(max(id), 0) FROM call),
                  (SELECT coalesce(max(id), 0) FROM rejection),
                  (SELECT coalesce(max(id), 0) FROM request),
+                 (SELECT coalesce(max(id), 0) FROM forward),
                  (SELECT log_begins_after FROM ledger)
              )",
         )

@@ -10,7 +10,7 @@ use crate::{
         request::AnswerFacts,
         trust::Admitted,
     },
-    store::{NewRequest, RecordError, Recorded, Requested},
+    store::{NewRequest, RecordError, Recorded, Requested, forwards::Progress},
 };
 
 /// A delivery in the queue.
@@ -62,6 +62,10 @@ pub(in crate::store) enum Work {
         at: Timestamp,
         facts: AnswerFacts,
         call: Option<PlatformId>,
+        reply: oneshot::Sender<Result<(), RecordError>>,
+    },
+    Progress {
+        progress: Progress,
         reply: oneshot::Sender<Result<(), RecordError>>,
     },
 }

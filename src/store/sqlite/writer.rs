@@ -4,13 +4,14 @@
 //! database refuses data, the group is rolled back and its deliveries are committed one by one, so that the bad one fails
 //! alone; on I/O errors, a full disk or a lock all are refused, and the connection is made anew until a probe succeeds.
 
+mod alone;
+
 use std::{
     fs::File,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -27,13 +28,9 @@ use super::{
     work::{Job, Work},
 };
 use crate::{
-    domain::{
-        clock::Clock,
-        ids::{PlatformId, RequestId},
-        request::AnswerFacts,
-    },
+    domain::{clock::Clock, request::AnswerFacts},
     store::{
-        Changes, Committed, MasterKey, NewRequest, Observer, Options, RecordError, Recorded, Requested, StoreError,
+        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError,
         rejections::{RejectionRing, Repeated},
     },
 };
@@ -127,6 +124,10 @@ impl Writer {
         while let Some(work) = next.take() {
             match work {
                 Work::Delivery(job) => next = self.commit_group(job).await,
+                Work::Progress { progress, reply } => {
+                    let kept = self.commit_progress(&progress).await;
+                    let _gone = reply.send(kept);
+                }
                 Work::Request { request, reply } => {
                     let requested = self.commit_request(&request).await;
                     let _gone = reply.send(requested);
@@ -137,58 +138,6 @@ impl Writer {
                 }
             }
         }
-    }
-
-    async fn commit_request(&mut self, request: &NewRequest) -> Result<Requested, RecordError> {
-        match self.try_request(request).await {
-            Ok((batched, requested)) => {
-                self.set_writable(true);
-                self.tell(Duration::ZERO, 0, batched);
-                Ok(requested)
-            }
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    async fn try_request(&mut self, request: &NewRequest) -> Result<(Batched, Requested), StoreError> {
-        let master = Arc::clone(&self.master);
-        let (connection, positions) = self.connect().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let recorded = requests::record_request(&mut transaction, &master, positions, request).await?;
-        transaction.commit().await?;
-        Ok(recorded)
-    }
-
-    async fn commit_answer(
-        &mut self,
-        request: RequestId,
-        at: Timestamp,
-        facts: &AnswerFacts,
-        call: Option<&PlatformId>,
-    ) -> Result<(), RecordError> {
-        match self.try_answer(request, at, facts, call).await {
-            Ok(batched) => {
-                self.set_writable(true);
-                self.tell(Duration::ZERO, 0, batched);
-                Ok(())
-            }
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    async fn try_answer(
-        &mut self,
-        request: RequestId,
-        at: Timestamp,
-        facts: &AnswerFacts,
-        call: Option<&PlatformId>,
-    ) -> Result<Batched, StoreError> {
-        let master = Arc::clone(&self.master);
-        let (connection, positions) = self.connect().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let batched = requests::record_answer(&mut transaction, &master, positions, request, at, facts, call).await?;
-        transaction.commit().await?;
-        Ok(batched)
     }
 
     /// Commits this delivery and those that wait behind it; returns what else it met.

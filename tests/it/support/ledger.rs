@@ -76,6 +76,7 @@ pub fn options(path: impl Into<PathBuf>) -> Options {
         master_key: None,
         clock: Clock::system(),
         disconnect_grace: Duration::from_secs(30),
+        forward_targets: Vec::new(),
         deadlines: Deadlines { default: Duration::from_mins(5), by_kind: std::collections::BTreeMap::new() },
         observer: Arc::new(|_| ()),
     }
@@ -175,7 +176,7 @@ pub fn delivery_of(name: &str, body: &Value, correlation: Correlation) -> Delive
     let body = body.to_string().into_bytes();
     let inbound = Inbound { body: &body, head: &Head::default(), correlation: &correlation, answers: &Answers::default() };
     let content = source.read(&inbound).map_or(Content::Unreadable, |reading| Content::Read(reading.notifications));
-    Delivery { source: source.name(), received_at: Timestamp::now(), correlation, body, content }
+    Delivery { source: source.name(), received_at: Timestamp::now(), correlation, body, content, head: None }
 }
 
 /// One item of a body.

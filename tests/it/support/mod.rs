@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod attacks;
+pub mod bot;
 pub mod child;
 pub mod fake_issuer;
 pub mod ledger;

@@ -40,7 +40,7 @@ pub(super) async fn insert_notifications(
             let (call, at) = (row.call.map_or(0, |(call, _)| call), row.received_at.as_millisecond());
             let personal = row.personal.as_deref().map(hex);
             let disposition = row.disposition.as_str();
-            let whose = (row.source, row.named);
+            let whose = (row.source, row.named, row.item);
             (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal, whose)
         })
         .collect();
@@ -48,9 +48,10 @@ pub(super) async fn insert_notifications(
     let inserted = sqlx::query(
         "INSERT INTO notification
              (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
-              source, named)
+              source, named, item)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
-                value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]'
+                value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]',
+                value ->> '$[9][2]'
          FROM jsonb_each(?1)
          WHERE true
          ON CONFLICT (call_id, subject, identity) DO NOTHING

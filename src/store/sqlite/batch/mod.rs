@@ -33,6 +33,7 @@ use self::{
     plan::{Plan, Planned, PlannedDelivery},
 };
 use super::{
+    forwards::keep_heads,
     positions::Positions,
     strays::{followed_by, lead_home},
     work::Job,
@@ -41,7 +42,7 @@ use crate::{
     domain::{
         delivery::Content,
         ids::{DeliveryId, NotificationId, Seq},
-        notification::Fact,
+        notification::{Disposition, Fact},
         operation::State,
     },
     store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
@@ -86,13 +87,22 @@ pub(super) async fn record(
         deliveries: Vec::new(),
         bodies: Vec::new(),
         notifications: Vec::new(),
+        heads: Vec::new(),
     };
     for job in jobs {
         plan.take(job)?;
     }
-    let Plan { mut stories, deliveries, bodies, notifications, .. } = plan;
+    let Plan { mut stories, deliveries, bodies, notifications, heads, .. } = plan;
     insert_deliveries(connection, &deliveries, bodies).await?;
     let duplicates = insert_notifications(connection, &notifications).await?;
+    if !heads.is_empty() {
+        let quarantined = |planned: &&Planned<'_>| planned.disposition == Disposition::Quarantined;
+        // a delivery that holds what is not believed is nothing to pass on as it is
+        let apart: BTreeSet<i64> = notifications.iter().filter(quarantined).map(|planned| planned.delivery).collect();
+        let is_new = |planned: &&Planned<'_>| !duplicates.contains(&planned.id) && !apart.contains(&planned.delivery);
+        let told = notifications.iter().filter(is_new).map(|planned| planned.delivery).collect();
+        keep_heads(connection, &heads, &told).await?;
+    }
 
     let mut batched = Batched { recorded: outcomes(jobs, &deliveries, &notifications, &duplicates), ..Batched::default() };
     let mut changes: Vec<Change> = Vec::new();

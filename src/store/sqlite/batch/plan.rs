@@ -20,8 +20,10 @@ use crate::{
     },
     store::{
         MasterKey, StoreError,
-        seal::SealError,
-        sqlite::{body_place, delivery_key_place, personal_place, positions::Positions, work::Job},
+        seal::{Seal, SealError},
+        sqlite::{
+            body_place, delivery_key_place, forwards::SealedHead, head_place, personal_place, positions::Positions, work::Job,
+        },
     },
 };
 
@@ -34,6 +36,8 @@ pub(super) struct Plan<'a, 'j> {
     /// The sealed bodies, one behind the other.
     pub(super) bodies: Vec<u8>,
     pub(super) notifications: Vec<Planned<'j>>,
+    /// The headers of those deliveries that are to be forwarded as they came.
+    pub(super) heads: Vec<SealedHead<'j>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +62,8 @@ pub(super) struct PlannedDelivery<'j> {
 pub(super) struct Planned<'j> {
     pub(super) id: i64,
     pub(super) delivery: i64,
+    /// Its place in the body, counted from 0.
+    pub(super) item: usize,
     /// The believed call: its position and its key among the batch's calls.
     pub(super) call: Option<(i64, (&'j str, &'j PlatformId))>,
     pub(super) subject: String,
@@ -79,8 +85,8 @@ impl<'j> Plan<'_, 'j> {
         let first = self.notifications.len();
         match &job.delivery.content {
             Content::Read(items) => {
-                for item in items {
-                    let planned = self.notification(job, delivery, item)?;
+                for (at, item) in items.iter().enumerate() {
+                    let planned = self.notification(job, (delivery, at), item)?;
                     self.notifications.push(planned);
                 }
             }
@@ -92,11 +98,17 @@ impl<'j> Plan<'_, 'j> {
         self.delivery(job, delivery, first)
     }
 
-    fn notification(&mut self, job: &'j Job, delivery: i64, item: &'j Notification) -> Result<Planned<'j>, StoreError> {
+    fn notification(
+        &mut self,
+        job: &'j Job,
+        (delivery, at): (i64, usize),
+        item: &'j Notification,
+    ) -> Result<Planned<'j>, StoreError> {
         let id = self.positions.next().0;
         let mut planned = Planned {
             id,
             delivery,
+            item: at,
             call: None,
             subject: item.subject.clone(),
             source: job.delivery.source,
@@ -159,6 +171,7 @@ impl<'j> Plan<'_, 'j> {
         Planned {
             id: self.positions.next().0,
             delivery,
+            item: 0,
             call: None,
             subject: UNREADABLE.to_owned(),
             source: job.delivery.source,
@@ -178,16 +191,25 @@ impl<'j> Plan<'_, 'j> {
         let body = &job.delivery.body;
         let items = self.notifications.get(first..).unwrap_or_default();
         let call = items.first().and_then(|item| item.call).filter(|call| items.iter().all(|item| item.call == Some(*call)));
+        let head =
+            job.delivery.head.as_ref().map(|head| serde_json::to_vec(&head.headers).map_err(|_error| SealError)).transpose()?;
+        let sealed = |seal: &Seal| -> Result<_, SealError> {
+            Ok((seal.seal(&body_place(id), body)?, head.map(|head| seal.seal(&head_place(id), &head)).transpose()?))
+        };
         let of_call = match call.and_then(|(_, key)| self.calls.get_mut(&key)) {
-            Some(call) => call.seal(self.master)?.map(|seal| seal.seal(&body_place(id), body)).transpose()?,
+            Some(call) => call.seal(self.master)?,
             None => None,
         };
-        let (sealed, sealed_for, data_key) = if let Some(sealed) = of_call {
-            (sealed, call.map(|(call, _)| call), None)
+        let ((sealed, head), sealed_for, data_key) = if let Some(seal) = of_call {
+            (sealed(seal)?, call.map(|(call, _)| call), None)
         } else {
             let (seal, wrapped) = self.master.new_data_key(&delivery_key_place(id))?;
-            (seal.seal(&body_place(id), body)?, None, Some(hex(&wrapped)))
+            (sealed(&seal)?, None, Some(hex(&wrapped)))
         };
+        if let (Some(sealed), Some(kept)) = (head, &job.delivery.head) {
+            let expires_at = kept.expires_at.as_millisecond();
+            self.heads.push(SealedHead { delivery: id, expires_at, targets: &kept.targets, sealed });
+        }
         let correlation = Some(&job.delivery.correlation).filter(|correlation| **correlation != Correlation::default());
         self.deliveries.push(PlannedDelivery {
             id,

@@ -4,6 +4,7 @@
 //! the others carry a unary `+`, which keeps SQLite from choosing a worse one.
 
 mod calls;
+mod forwards;
 mod log;
 mod notifications;
 mod operation_page;

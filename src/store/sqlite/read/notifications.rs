@@ -201,10 +201,9 @@ impl LedgerReader {
     /// # Errors
     /// [`StoreError`], also if the body does not open.
     pub async fn delivery_of(&self, id: NotificationId) -> Result<Option<DeliveryRow>, StoreError> {
-        type Row = (i64, String, Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
         let mut connection = self.connection().await?;
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT delivery.id, delivery.source, sealed_for, coalesce(delivery.data_key, call.data_key), body
+        let row: Option<SealedSql> = sqlx::query_as(
+            "SELECT delivery.id, delivery.source, sealed_for, coalesce(delivery.data_key, call.data_key) AS data_key, body
              FROM notification
              JOIN delivery ON delivery.id = delivery_id
              LEFT JOIN call ON call.id = sealed_for
@@ -213,16 +212,27 @@ impl LedgerReader {
         .bind(id.0.0)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some((delivery, source, sealed_for, data_key, body)) = row else { return Ok(None) };
-        let place = sealed_for.map_or_else(|| delivery_key_place(delivery), call_key_place);
-        let body = match (data_key, body) {
-            (Some(data_key), Some(body)) => {
-                Some(self.master.data_key(&place, &data_key)?.open(&body_place(delivery), &body)?.to_vec())
-            }
-            _ => None,
-        };
-        Ok(Some(DeliveryRow { source, body }))
+        let Some(row) = row else { return Ok(None) };
+        let body = self.opened(&row, &body_place(row.id), row.body.as_deref())?;
+        Ok(Some(DeliveryRow { source: row.source, body }))
     }
+
+    /// What is sealed with the key of a delivery; `None` if it or the key is gone.
+    pub(super) fn opened(&self, row: &SealedSql, place: &str, sealed: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
+        let (Some(data_key), Some(sealed)) = (&row.data_key, sealed) else { return Ok(None) };
+        let key_place = row.sealed_for.map_or_else(|| delivery_key_place(row.id), call_key_place);
+        Ok(Some(self.master.data_key(&key_place, data_key)?.open(place, sealed)?.to_vec()))
+    }
+}
+
+/// A delivery with what opens it.
+#[derive(sqlx::FromRow)]
+pub(super) struct SealedSql {
+    pub(super) id: i64,
+    source: String,
+    sealed_for: Option<i64>,
+    data_key: Option<Vec<u8>>,
+    pub(super) body: Option<Vec<u8>>,
 }
 
 /// What is about the calls `asked`: what names them, and what another source tells of their conversation or of a recording of
