@@ -1,14 +1,22 @@
-//! Bots written with Microsoft's own SDKs, pointed at the gateway, with a simulated platform behind it: what they do is in the ledger,
-//! and nothing in them had to change but one address.
+//! Bots written with Microsoft's own SDKs, in front of the gateway with a simulated platform behind it, and behind what is forwarded:
+//! nothing in them had to change but one address.
 
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
+
+use callback_ledger::domain::clock::Clock;
+use jiff::Timestamp;
 
 use serde_json::{Value, json};
 
-use crate::support::child::{Served, Simulated, hash_of, issuer_key, run};
+use crate::support::{
+    app::{Settings, TestApp, graph},
+    child::{Served, Simulated, hash_of, issuer_key, run},
+    fake_issuer::{AUDIENCE, FakeIssuer},
+};
 
 /// What a bot answers whose SDK is not installed.
 const NOT_INSTALLED: i32 = 77;
@@ -118,4 +126,56 @@ fn a_bot_of_the_graph_sdk_needs_another_address_and_nothing_else() {
     );
     let told: Value = serde_json::from_slice(&list.stdout).unwrap();
     assert_eq!((&told["context"], &told["flags"], &told["callId"]), (&json!("record"), &json!([]), &json!(call)));
+}
+
+/// A script of `tests/bots` that is killed when its test ends.
+struct Script(std::process::Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _dead = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_believes_the_platform_alone_believes_what_is_forwarded_as_it_came() {
+    let issuer = FakeIssuer::start().await;
+    let told = std::env::var_os("REFEREE_PYTHON");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bots/bot_framework.py");
+    let python = Command::new(told.clone().unwrap_or_else(|| "python3".into()))
+        .arg(script)
+        .args([issuer.metadata_url().as_str(), AUDIENCE])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn();
+    let Ok(mut python) = python else {
+        assert!(told.is_none(), "REFEREE_PYTHON cannot be run");
+        return eprintln!("skipped: there is no python3 here");
+    };
+    let mut says = BufReader::new(python.stdout.take().unwrap()).lines();
+    let mut bot = Script(python);
+    let mut heard = move || says.next().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let Some(port) = heard() else {
+        let status = bot.0.wait().unwrap();
+        assert!(status.code() == Some(NOT_INSTALLED) && told.is_none(), "{status}");
+        return eprintln!("skipped: its SDK is not installed");
+    };
+
+    let sections = format!("[[forward]]\nurl = \"http://127.0.0.1:{}/api/calls\"\nmode = \"original\"\n", port["port"]);
+    let settings = Settings { sections, clock: Clock::system, ..Settings::default() };
+    let app = TestApp::start_without_keys(issuer, settings).await;
+    app.until_ready().await;
+    for n in 0..3 {
+        let now = Timestamp::now().as_second();
+        let token = app.issuer.token().claim("iat", json!(now)).claim("nbf", json!(now)).claim("exp", json!(now + 3600)).sign();
+        let body = graph("updated", &format!("calls/c{n}"), &json!({ "@odata.type": "#microsoft.graph.call" })).to_string();
+        let posted = app.callback().bearer_auth(token).header("X-Microsoft-Skype-Message-ID", n).body(body.clone());
+        assert_eq!(posted.send().await.unwrap().status(), 202);
+        let told = tokio::task::block_in_place(&mut heard).unwrap();
+        assert_eq!((&told["status"], &told["messageId"]), (&json!(202), &json!(n.to_string())), "{told}");
+        assert_eq!(told["sha256"], hash_of(&body), "byte for byte");
+        assert_eq!(told["path"], "/api/calls");
+    }
+    assert_eq!(app.list("/v1/forwards").await, Vec::<Value>::new());
 }

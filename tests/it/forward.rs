@@ -1,5 +1,6 @@
 //! Forwarding to the bot's own endpoint, over real HTTP.
 
+mod kills;
 mod orders;
 mod original;
 

@@ -8,7 +8,7 @@ use sqlx::{Row, sqlite::SqliteConnection};
 use super::{ended, section, until};
 use crate::support::{
     app::{Settings, TestApp, graph},
-    bot::{Bot, Says},
+    bot::{Bot, Heard, Says},
     fake_issuer::NOW,
     ledger::behind,
 };
@@ -92,7 +92,7 @@ async fn what_comes_too_late_for_its_token_goes_signed() {
     body["value"].as_array_mut().unwrap().push(ended("c2", 2)["value"][0].clone());
     assert_eq!(app.callback().bearer_auth(token).body(body.to_string()).send().await.unwrap().status(), 202);
     let heard = bot.hears(2).await;
-    let resources: Vec<String> = heard.iter().map(|it| it.resource()).collect();
+    let resources: Vec<String> = heard.iter().map(Heard::resource).collect();
     assert_eq!(resources, ["c1/operations/operation-1", "c2/operations/operation-2"]);
     assert!(heard.iter().all(|it| it.headers.contains_key("webhook-signature") && !it.headers.contains_key("authorization")));
     until_no_heads(&app).await;

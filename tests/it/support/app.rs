@@ -43,12 +43,14 @@ pub struct Settings {
     pub sections: String,
     /// How keys are fetched.
     pub keys: KeySettings,
+    /// Where "now" comes from: [`running_clock`] unless told.
+    pub clock: fn() -> Clock,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (env, receiver, sections) = (Vec::new(), String::new(), String::new());
-        Self { source: "graph", env, receiver, sections, keys: KeySettings::default() }
+        Self { source: "graph", env, receiver, sections, keys: KeySettings::default(), clock: running_clock }
     }
 }
 
@@ -124,7 +126,7 @@ impl TestApp {
         ];
         env.extend(self.settings.env.iter().map(|(name, value)| (format!("CALLBACK_LEDGER__{name}"), value.clone())));
         let config = Config::load(Some(&file), env).unwrap().for_service(&known_sources()).unwrap();
-        let surroundings = Surroundings { clock: running_clock(), keys: self.settings.keys, ..Surroundings::default() };
+        let surroundings = Surroundings { clock: (self.settings.clock)(), keys: self.settings.keys, ..Surroundings::default() };
         let app = App::build(&config, surroundings).await.unwrap();
         self.public = format!("http://{}", app.public_address().unwrap());
         self.private = format!("http://{}", app.private_address().unwrap());

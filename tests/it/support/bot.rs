@@ -157,21 +157,21 @@ async fn serve(listener: TcpListener, heard: Arc<Mutex<Vec<Heard>>>, answer: Ans
 async fn connection(mut stream: TcpStream, heard: Arc<Mutex<Vec<Heard>>>, answer: Answer) -> Option<()> {
     let mut read = Vec::new();
     loop {
-        let head = loop {
+        let begin = loop {
             if let Some(at) = read.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
             (stream.read_buf(&mut read).await.ok()? > 0).then_some(())?;
         };
-        let text = String::from_utf8_lossy(&read[..head]).into_owned();
+        let text = String::from_utf8_lossy(&read[..begin]).into_owned();
         let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
         let headers: HashMap<String, String> = text.lines().skip(1).filter_map(header).collect();
         let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        while read.len() < head + length {
+        while read.len() < begin + length {
             (stream.read_buf(&mut read).await.ok()? > 0).then_some(())?;
         }
-        let body = read[head..head + length].to_vec();
-        read.drain(..head + length);
+        let body = read[begin..begin + length].to_vec();
+        read.drain(..begin + length);
         let it = Heard { headers, body, at: Instant::now() };
         let mut says = answer(&it);
         heard.lock().unwrap().push(it);
