@@ -5,7 +5,7 @@
 //!  4  app                        composition root: the only file that constructs everything
 //!     client                     what a running service tells, over HTTP
 //!  3  http                       transport: public callbacks, private API, problem+json
-//!  2  receive · gateway · feed   use cases: a notification came in / a request goes out / somebody listens
+//!  2  receive · gateway · feed   use cases: a notification came in / a request goes out / somebody listens, or is told
 //!     simulator                  and a platform in miniature, to try all of it on one machine
 //!  1  source · auth · store      three siblings that do not know each other
 //!  0  domain · net               words and rules (no I/O) / the one outbound HTTP client

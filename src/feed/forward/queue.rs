@@ -35,7 +35,7 @@ struct Held {
     tries: Tries,
     due: Instant,
     flight: Flight,
-    /// Whether it has a row in the ledger, and whether that says how it now stands.
+    /// Whether it may have a row in the ledger, and whether that says how it now stands.
     has_row: bool,
     told: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct Queue {
     fresh: BTreeSet<i64>,
     /// The first of all their calls, to be tried again when they are due.
     again: BTreeSet<(Instant, i64)>,
-    /// Those without a row.
+    /// Those that the target's position may not pass: without a row, as far as is known.
     rowless: BTreeSet<i64>,
     in_flight: usize,
     in_flight_again: usize,
@@ -220,9 +220,9 @@ impl Queue {
 
     /// A try failed now; whether it is the last one.
     pub(super) fn failed(&mut self, id: Seq, failure: &Failure, (now, at): (Instant, Timestamp), give_up: bool) {
+        let call = self.held.get(&id.0).and_then(|held| held.unit.calls.first());
+        self.circuit.failed(id.0, call.map_or(-id.0, |call| call.0), failure, now);
         let Some(held) = self.held.get_mut(&id.0) else { return };
-        let key = held.unit.calls.first().map_or(-id.0, |call| call.0);
-        self.circuit.failed(id.0, key, failure, now);
         let tries = &mut held.tries;
         tries.attempts = tries.attempts.saturating_add(1);
         tries.attempted_at = Some(at);
@@ -250,7 +250,8 @@ impl Queue {
     }
 
     /// It cannot be sent at all.
-    pub(super) fn refuse(&mut self, id: Seq, why: String, at: Timestamp) {
+    pub(super) fn refuse(&mut self, id: Seq, why: String, (now, at): (Instant, Timestamp)) {
+        self.circuit.unprobed(id.0, now);
         if let Some(held) = self.held.get_mut(&id.0) {
             held.tries = Tries { attempted_at: Some(at), error: Some(why), status: None, ..std::mem::take(&mut held.tries) };
             self.give_up(id);
@@ -344,7 +345,8 @@ impl Queue {
                 (ForwardState::Dead, _) => self.dead.push((Arc::new(unit), tries)),
                 // it may have a row by now or not: until the next news it counts as having none
                 (ForwardState::Waiting, Some(held)) => {
-                    (held.has_row, held.told) = (false, false);
+                    // it may have an older row, so it keeps its mark, but nothing may pass it
+                    held.told = false;
                     self.rowless.insert(unit.id.0.0);
                 }
                 (ForwardState::Waiting, None) => self.settled.push(Arc::new(unit)),
@@ -406,3 +408,6 @@ fn pause(attempts: u32, chance: f64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(LONGEST_PAUSE).mul_f64(chance.mul_add(0.5, 0.5))
 }
+
+#[cfg(test)]
+mod tests;

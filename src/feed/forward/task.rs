@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{Id, JoinError, JoinSet},
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl Task {
                 }
             };
             tokio::select! {
-                Some(landed) = self.tries.join_next_with_id(), if !self.tries.is_empty() => self.landed(landed),
+                Some(landed) = self.tries.join_next(), if !self.tries.is_empty() => self.landed(landed),
                 () = grown, if !self.more => self.more = true,
                 () = asleep => {}
                 _ = tick.tick() => self.tick().await,
@@ -194,9 +194,9 @@ impl Task {
         }
     }
 
-    fn landed(&mut self, landed: Result<(Id, (Arc<Unit>, Outcome)), JoinError>) {
+    fn landed(&mut self, landed: Result<(Arc<Unit>, Outcome), JoinError>) {
         let (unit, outcome) = match landed {
-            Ok((_, landed)) => landed,
+            Ok(landed) => landed,
             // a try never panics; if one did, its unit stays where it is until the next start
             Err(error) => return tracing::error!(forward.name = self.name(), %error, "a try broke off"),
         };
@@ -232,7 +232,7 @@ impl Task {
             Outcome::Unsendable(why) => {
                 let failure = Failure { why, ..Failure::default() };
                 self.warn(&unit, &failure, Went::Dead, at);
-                self.queue.refuse(id, failure.why, at);
+                self.queue.refuse(id, failure.why, (now, at));
             }
             Outcome::NotRead => self.queue.put_back(id, now),
         }
@@ -344,7 +344,7 @@ impl Task {
     /// Lets what is on its way arrive, and writes down how things stand.
     async fn end(&mut self) {
         let all = async {
-            while let Some(landed) = self.tries.join_next_with_id().await {
+            while let Some(landed) = self.tries.join_next().await {
                 self.landed(landed);
             }
         };

@@ -106,8 +106,8 @@ async fn every_notification_reaches_every_bot_in_order_within_its_call() {
     for (which, log) in logs.iter().enumerate() {
         let all: BTreeMap<i64, String> = rows.iter().map(|row| (row.get(which), row.get(2))).collect();
         for _ in 0..6000 {
-            let taken: BTreeSet<i64> = log.lock().unwrap().iter().filter(|(.., yes)| *yes).map(|(id, ..)| *id).collect();
-            if all.keys().all(|id| taken.contains(id)) {
+            let said_yes: BTreeSet<i64> = log.lock().unwrap().iter().filter(|(.., yes)| *yes).map(|(id, ..)| *id).collect();
+            if all.keys().all(|id| said_yes.contains(id)) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
