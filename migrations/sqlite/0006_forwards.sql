@@ -43,11 +43,11 @@ CREATE INDEX forward_by_other_calls ON forward (id) WHERE other_calls IS NOT NUL
 -- The headers of deliveries that are to be forwarded as they came, token included: sealed like their bodies, until they have been
 -- forwarded or the token has expired, no longer.
 CREATE TABLE delivery_head (
-    delivery_id INTEGER NOT NULL,
-    target      TEXT NOT NULL,
+    delivery_id INTEGER PRIMARY KEY,
     expires_at  INTEGER NOT NULL,
-    head        BLOB NOT NULL,
-    PRIMARY KEY (delivery_id, target)
-) STRICT, WITHOUT ROWID;
+    -- JSON array of the targets that have not got it yet.
+    targets     TEXT NOT NULL,
+    head        BLOB NOT NULL
+) STRICT;
 
 CREATE INDEX delivery_head_by_expiry ON delivery_head (expires_at);

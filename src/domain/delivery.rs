@@ -28,8 +28,8 @@ pub struct Delivery {
 /// The headers of a delivery that is to be forwarded as it came.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeptHead {
-    /// Names and values, as they came.
-    pub headers: Vec<(String, String)>,
+    /// As HTTP writes them: `name: value\r\n` for each, with the bytes that came.
+    pub headers: Vec<u8>,
     /// Until when its token is good.
     pub expires_at: Timestamp,
     /// For which targets.

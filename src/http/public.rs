@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     domain::{delivery::Correlation, text::tame},
-    net::{Secret, header_text},
+    net::Secret,
     receive::{Accepted, Caller, Greeting, NotAccepted, NotGreeted, Receiver},
     source::{Head, Reply},
 };
@@ -172,9 +172,9 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
     }
 }
 
-/// The headers that concern who reads the body in the end: not those of this connection (RFC 9110, §7.6.1), nor what whoever passes
-/// it on says anew.
-fn end_to_end(headers: &HeaderMap) -> Vec<(String, String)> {
+/// The headers that concern who reads the body in the end, as HTTP writes them: not those of this connection (RFC 9110, §7.6.1), nor
+/// what whoever passes it on says anew.
+fn end_to_end(headers: &HeaderMap) -> Vec<u8> {
     const OURS: &[&str] = &[
         "accept-encoding",
         "connection",
@@ -190,17 +190,17 @@ fn end_to_end(headers: &HeaderMap) -> Vec<(String, String)> {
         "transfer-encoding",
         "upgrade",
     ];
-    let named: Vec<String> = headers
-        .get_all(CONNECTION)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    headers
-        .iter()
-        .filter(|(name, _)| !OURS.contains(&name.as_str()) && !named.iter().any(|named| named == name.as_str()))
-        .map(|(name, value)| (name.as_str().to_owned(), header_text(value.as_bytes())))
-        .collect()
+    let named = |name: &str| {
+        let listed = headers.get_all(CONNECTION).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        listed.map(str::trim).any(|listed| listed.eq_ignore_ascii_case(name))
+    };
+    let mut block = Vec::with_capacity(2048);
+    for (name, value) in headers.iter().filter(|(name, _)| !OURS.contains(&name.as_str()) && !named(name.as_str())) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            block.extend_from_slice(part);
+        }
+    }
+    block
 }
 
 /// The secret in the query; of several, none. A `+` in it is a plus: secrets have no spaces.

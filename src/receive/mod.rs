@@ -126,8 +126,8 @@ pub struct Caller {
     pub region: Option<String>,
     /// The headers by which the platform's support finds the delivery again.
     pub correlation: Correlation,
-    /// All headers as they came, if [`Receiver::keeps_heads`].
-    pub headers: Vec<(String, String)>,
+    /// All headers as they came ([`KeptHead::headers`]), if [`Receiver::keeps_heads`].
+    pub headers: Vec<u8>,
     /// When the head of the request had been read.
     pub received_at: Timestamp,
 }
@@ -295,13 +295,7 @@ impl Receiver {
     }
 
     /// The headers that are kept with a delivery, for those to whom it says something.
-    fn kept_head(
-        &self,
-        admission: &Admission,
-        content: &Content,
-        headers: Vec<(String, String)>,
-        received_at: Timestamp,
-    ) -> Option<KeptHead> {
+    fn kept_head(&self, admission: &Admission, content: &Content, headers: Vec<u8>, received_at: Timestamp) -> Option<KeptHead> {
         let Content::Read(items) = content else { return None };
         let says = |kinds: &[String]| items.iter().any(|item| kinds.is_empty() || kinds.contains(&item.facts.kind));
         let targets: Vec<String> =

@@ -179,15 +179,13 @@ pub struct Progress {
     pub settled: Vec<NotificationId>,
     /// The deliveries whose headers this target needs no more.
     pub heads: Vec<DeliveryId>,
-    /// Headers whose token has expired by then go as well.
-    pub now: Timestamp,
 }
 
 /// A delivery as it is to be forwarded.
 #[derive(Clone)]
 pub struct AsItCame {
-    /// Its headers; `None` once they are gone or their token has expired.
-    pub headers: Option<Vec<(String, String)>>,
+    /// Its headers ([`crate::domain::delivery::KeptHead::headers`]); `None` once they are gone or their token has expired.
+    pub headers: Option<Vec<u8>>,
     /// Its body; `None` once retention or erasure has taken it.
     pub body: Option<Vec<u8>>,
 }

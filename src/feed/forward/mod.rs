@@ -278,7 +278,6 @@ impl Forwarder {
         command: Command,
         filter: &ForwardFilter,
         dry_run: bool,
-        now: Timestamp,
     ) -> Result<u64, OrderError> {
         self.settle().await;
         let named = filter.target.as_ref().filter(|_| command == Command::Retry && !dry_run);
@@ -291,7 +290,7 @@ impl Forwarder {
             let page = ledger.reader().forwards(filter, PageRequest { after, limit: ORDERED_AT_ONCE }).await?;
             count += u64::try_from(page.rows.len()).unwrap_or(0);
             if !dry_run {
-                self.order_these(ledger, command, page.rows, now).await?;
+                self.order_these(ledger, command, page.rows).await?;
             }
             after = page.next;
             if after.is_none() {
@@ -304,13 +303,7 @@ impl Forwarder {
         self.handles.iter().find(|handle| handle.target.name == name)
     }
 
-    async fn order_these(
-        &self,
-        ledger: &Ledger,
-        command: Command,
-        mut rows: Vec<ForwardRow>,
-        now: Timestamp,
-    ) -> Result<(), OrderError> {
+    async fn order_these(&self, ledger: &Ledger, command: Command, mut rows: Vec<ForwardRow>) -> Result<(), OrderError> {
         while let Some(name) = rows.first().map(|row| row.target.clone()) {
             let of_target: Vec<ForwardRow> = rows.extract_if(.., |row| row.target == name).collect();
             match (self.handle(&name), command) {
@@ -320,7 +313,7 @@ impl Forwarder {
                 (None, Command::Skip) => {
                     let target = TargetRow { name, settled_to: Seq(i64::MIN), disabled_at: None };
                     let settled = of_target.iter().map(|row| row.unit.id).collect();
-                    ledger.forwarded(Progress { target, rows: Vec::new(), settled, heads: Vec::new(), now }).await?;
+                    ledger.forwarded(Progress { target, rows: Vec::new(), settled, heads: Vec::new() }).await?;
                 }
                 (None, Command::Retry) => return Err(OrderError::NotConfigured(name)),
             }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{Mode, Target, Told, circuit::Failure, task::READ_AGAIN, webhook::signatures};
 use crate::{
     domain::{clock::Clock, ids::Seq},
-    net::{FetchError, Method, Request},
+    net::{FetchError, Method, Request, header_text},
     source::source,
     store::{
         LedgerReader,
@@ -87,9 +87,9 @@ impl Postman {
     async fn send(&self, unit: &Unit, letters: Letters) -> Outcome {
         let letters = match letters {
             Letters::AsItCame { headers, body } => {
-                let id = unit.delivery.to_string();
-                let named = headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("webhook-id"));
-                let mut headers: Vec<(&str, &str)> = named.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let (id, headers) = (unit.delivery.to_string(), header_text(&headers));
+                let named = headers.split("\r\n").filter_map(|line| line.split_once(": "));
+                let mut headers: Vec<(&str, &str)> = named.filter(|(name, _)| *name != "webhook-id").collect();
                 headers.push(("webhook-id", &id));
                 return self.post(&headers, body).await;
             }
@@ -158,7 +158,7 @@ fn retry_after_of(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 enum Letters {
-    AsItCame { headers: Vec<(String, String)>, body: Vec<u8> },
+    AsItCame { headers: Vec<u8>, body: Vec<u8> },
     Signed(Vec<Letter>),
 }
 

@@ -281,7 +281,6 @@ impl Task {
             rows: news.rows.clone(),
             settled: news.settled.iter().map(|unit| unit.id).collect(),
             heads: news.done.iter().filter(|_| came).map(|unit| unit.delivery).collect(),
-            now: self.works.clock.now(),
         };
         match self.works.ledger.forwarded(progress).await {
             Ok(()) => self.told = target,

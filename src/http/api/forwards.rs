@@ -167,7 +167,7 @@ async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Pa
     if filter.is_empty() {
         return Err(Problem::InvalidBody("say which: at least one of id, forward, state, callId, kind, since, until".to_owned()));
     }
-    let matched = carry_out(service, command, &filter, dry_run, api.clock.now()).await?;
+    let matched = carry_out(service, command, &filter, dry_run).await?;
     tracing::info!(
         api.caller = crate::domain::trust::Asking::name(&writer),
         matched,
@@ -181,14 +181,8 @@ async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Pa
     Ok(OrderedView { matched, dry_run })
 }
 
-async fn carry_out(
-    service: &Service,
-    command: Command,
-    filter: &ForwardFilter,
-    dry_run: bool,
-    now: Timestamp,
-) -> Result<u64, Problem> {
-    service.forwarder.order(&service.ledger, command, filter, dry_run, now).await.map_err(|error| match error {
+async fn carry_out(service: &Service, command: Command, filter: &ForwardFilter, dry_run: bool) -> Result<u64, Problem> {
+    service.forwarder.order(&service.ledger, command, filter, dry_run).await.map_err(|error| match error {
         OrderError::NotConfigured(_) => Problem::InvalidBody(error.to_string()),
         OrderError::Read(error) => error.into(),
         OrderError::NotRecorded(error) => not_recorded(error),

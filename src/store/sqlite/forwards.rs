@@ -36,7 +36,7 @@ pub(super) async fn progress(
     positions: &mut Positions,
     progress: &Progress,
 ) -> Result<(), StoreError> {
-    let Progress { target, rows, settled, heads, now } = progress;
+    let Progress { target, rows, settled, heads } = progress;
     save_target(connection, target).await?;
     if !rows.is_empty() {
         save_rows(connection, positions, &target.name, rows).await?;
@@ -57,7 +57,7 @@ pub(super) async fn progress(
         .bind(target.settled_to.0)
         .execute(&mut *connection)
         .await?;
-    forget_heads(connection, &target.name, heads, *now).await
+    forget_heads(connection, &target.name, heads).await
 }
 
 async fn save_target(connection: &mut SqliteConnection, target: &TargetRow) -> Result<(), StoreError> {
@@ -111,31 +111,52 @@ async fn save_rows(
     Ok(())
 }
 
-async fn forget_heads(
-    connection: &mut SqliteConnection,
-    target: &str,
-    heads: &[DeliveryId],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    if !heads.is_empty() {
-        let heads: Vec<i64> = heads.iter().map(|delivery| delivery.0.0).collect();
-        sqlx::query("DELETE FROM delivery_head WHERE target = ?1 AND delivery_id IN (SELECT value FROM jsonb_each(?2))")
-            .bind(target)
-            .bind(json(&heads)?)
-            .execute(&mut *connection)
-            .await?;
+async fn forget_heads(connection: &mut SqliteConnection, target: &str, heads: &[DeliveryId]) -> Result<(), StoreError> {
+    if heads.is_empty() {
+        return Ok(());
     }
-    // in steps: others wait for this transaction
+    let heads: Vec<i64> = heads.iter().map(|delivery| delivery.0.0).collect();
+    let heads = json(&heads)?;
     sqlx::query(
         "DELETE FROM delivery_head
-         WHERE (delivery_id, target) IN (
-             SELECT delivery_id, target FROM delivery_head WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 5000
-         )",
+         WHERE delivery_id IN (SELECT value FROM jsonb_each(?2)) AND targets = json_array(?1)",
     )
-    .bind(now.as_millisecond())
+    .bind(target)
+    .bind(&heads)
+    .execute(&mut *connection)
+    .await?;
+    // what other targets are still to get
+    sqlx::query(
+        "UPDATE delivery_head
+         SET targets = (SELECT json_group_array(value) FROM json_each(targets) WHERE value <> ?1)
+         WHERE delivery_id IN (SELECT value FROM jsonb_each(?2))",
+    )
+    .bind(target)
+    .bind(heads)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How many expired headers go in one transaction: deliveries wait for it.
+const HEADS_AT_ONCE: i64 = 5000;
+
+/// Forgets headers whose token has expired, and says whether there may be more.
+pub(super) async fn forget_expired(connection: &mut SqliteConnection, now: Timestamp) -> Result<bool, StoreError> {
+    let expired: Option<i64> =
+        sqlx::query_scalar("SELECT min(expires_at) FROM delivery_head").fetch_one(&mut *connection).await?;
+    if expired.is_none_or(|expired| expired > now.as_millisecond()) {
+        return Ok(false);
+    }
+    let forgotten = sqlx::query(
+        "DELETE FROM delivery_head
+         WHERE delivery_id IN (SELECT delivery_id FROM delivery_head WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+    )
+    .bind(now.as_millisecond())
+    .bind(HEADS_AT_ONCE)
+    .execute(connection)
+    .await?;
+    Ok(i64::try_from(forgotten.rows_affected()).is_ok_and(|forgotten| forgotten == HEADS_AT_ONCE))
 }
 
 /// Headers on their way to their rows: of which delivery, sealed.
@@ -156,17 +177,15 @@ pub(super) async fn keep_heads(
     let mut sealed = Vec::new();
     let mut rows = Vec::new();
     for head in heads.iter().filter(|head| new.contains(&head.delivery)) {
-        for target in head.targets {
-            rows.push((head.delivery, target, head.expires_at, sealed.len() + 1, head.sealed.len()));
-        }
+        rows.push((head.delivery, head.expires_at, head.targets, sealed.len() + 1, head.sealed.len()));
         sealed.extend_from_slice(&head.sealed);
     }
     if rows.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO delivery_head (delivery_id, target, expires_at, head)
-         SELECT value ->> 0, value ->> 1, value ->> 2, substr(?2, value ->> 3, value ->> 4)
+        "INSERT INTO delivery_head (delivery_id, expires_at, targets, head)
+         SELECT value ->> 0, value ->> 1, value -> 2, substr(?2, value ->> 3, value ->> 4)
          FROM jsonb_each(?1)",
     )
     .bind(json(&rows)?)

@@ -104,6 +104,7 @@ impl Writer {
                     self.probe().await;
                     self.flush_rejections().await;
                     self.settle().await;
+                    self.forget_tokens().await;
                 }
                 work = self.jobs.recv() => match work {
                     Some(work) => self.take(work).await,

@@ -64,6 +64,25 @@ async fn a_bot_gets_the_very_request_and_the_token_is_kept_no_longer() {
 }
 
 #[tokio::test]
+async fn each_of_two_bots_gets_it_as_it_came() {
+    let (bot, other) = (Bot::yes().await, Bot::start(|_| Says::Status(500, String::new())).await);
+    let more = format!("[[forward]]\nname = \"other\"\nurl = \"{}\"\nmode = \"original\"", other.url());
+    let app = original(&bot, &more).await;
+    assert_eq!(app.post(ended("c1", 1).to_string()).await.status, 202);
+    bot.hears(1).await;
+    other.hears(4).await;
+    let mut connection = behind(&app.ledger()).await;
+    let targets = || async { app.list("/v1/forwards/targets").await };
+    while targets().await.iter().any(|target| target["name"] == "bot" && !target["behindSince"].is_null()) {}
+    let left: String = sqlx::query("SELECT targets FROM delivery_head").fetch_one(&mut connection).await.unwrap().get(0);
+    assert_eq!(left, "[\"other\"]");
+    assert!(other.heard().iter().all(|it| it.headers["authorization"] == bot.heard()[0].headers["authorization"]));
+    let skipped = app.client.post(format!("{}/v1/forwards/skip", app.private)).header("content-type", "application/json");
+    assert_eq!(skipped.body("{\"forward\":\"other\"}").send().await.unwrap().status(), 200);
+    until_no_heads(&app).await;
+}
+
+#[tokio::test]
 async fn a_token_is_sealed_while_it_waits() {
     let bot = Bot::start(|_| Says::Status(500, String::new())).await;
     let mut app = original(&bot, "").await;
@@ -96,6 +115,19 @@ async fn what_comes_too_late_for_its_token_goes_signed() {
     assert_eq!(resources, ["c1/operations/operation-1", "c2/operations/operation-2"]);
     assert!(heard.iter().all(|it| it.headers.contains_key("webhook-signature") && !it.headers.contains_key("authorization")));
     until_no_heads(&app).await;
+}
+
+#[tokio::test]
+async fn a_token_goes_when_it_expires_though_nobody_took_it() {
+    let bot = Bot::start(|_| Says::Status(410, String::new())).await;
+    let app = original(&bot, "").await;
+    let token = app.issuer.token().claim("exp", json!(NOW + 3)).sign();
+    let posted = app.callback().bearer_auth(token).body(ended("c1", 1).to_string()).send().await.unwrap();
+    assert_eq!(posted.status(), 202);
+    let mut connection = behind(&app.ledger()).await;
+    assert_eq!(heads(&mut connection).await, 1);
+    until_no_heads(&app).await;
+    assert_eq!(app.list("/v1/forwards").await.len(), 1, "the notification waits on");
 }
 
 #[tokio::test]

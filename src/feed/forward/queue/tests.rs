@@ -16,7 +16,9 @@ fn unit(id: i64, calls: &[i64]) -> Unit {
 
 fn queue(units: &[(i64, &[i64])]) -> Queue {
     let mut queue = Queue::new(4);
-    units.iter().for_each(|(id, calls)| queue.admit(unit(*id, calls), None, Instant::now()));
+    for (id, calls) in units {
+        queue.admit(unit(*id, calls), None, Instant::now());
+    }
     queue
 }
 
@@ -141,7 +143,9 @@ fn one_call_that_is_not_wanted_stops_no_other_and_many_do() {
     let now = Instant::now();
     let calls: Vec<(i64, [i64; 1])> = (0..20).map(|n| (100 + n, [n])).collect();
     let mut queue = Queue::new(64);
-    calls.iter().for_each(|(id, calls)| queue.admit(unit(*id, calls), None, now));
+    for (id, calls) in &calls {
+        queue.admit(unit(*id, calls), None, now);
+    }
     let ids = taken(&mut queue, now);
     for id in ids.iter().take(15) {
         queue.failed(Seq(*id), &answered(500), (now, at()), false);

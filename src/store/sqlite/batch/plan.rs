@@ -191,10 +191,9 @@ impl<'j> Plan<'_, 'j> {
         let body = &job.delivery.body;
         let items = self.notifications.get(first..).unwrap_or_default();
         let call = items.first().and_then(|item| item.call).filter(|call| items.iter().all(|item| item.call == Some(*call)));
-        let head =
-            job.delivery.head.as_ref().map(|head| serde_json::to_vec(&head.headers).map_err(|_error| SealError)).transpose()?;
         let sealed = |seal: &Seal| -> Result<_, SealError> {
-            Ok((seal.seal(&body_place(id), body)?, head.map(|head| seal.seal(&head_place(id), &head)).transpose()?))
+            let head = job.delivery.head.as_ref().map(|head| seal.seal(&head_place(id), &head.headers)).transpose()?;
+            Ok((seal.seal(&body_place(id), body)?, head))
         };
         let of_call = match call.and_then(|(_, key)| self.calls.get_mut(&key)) {
             Some(call) => call.seal(self.master)?,

@@ -117,20 +117,18 @@ impl LedgerReader {
         .fetch_optional(&mut *connection)
         .await?;
         let Some(row) = row else { return Ok(AsItCame { headers: None, body: None }) };
-        let head: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT head FROM delivery_head WHERE delivery_id = ?1 AND target = ?2 AND expires_at > ?3")
-                .bind(delivery.0.0)
-                .bind(target)
-                .bind(now.as_millisecond())
-                .fetch_optional(&mut *connection)
-                .await?;
+        let head: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT head FROM delivery_head
+                 WHERE delivery_id = ?1 AND expires_at > ?3 AND EXISTS (SELECT 1 FROM json_each(targets) WHERE value = ?2)",
+        )
+        .bind(delivery.0.0)
+        .bind(target)
+        .bind(now.as_millisecond())
+        .fetch_optional(&mut *connection)
+        .await?;
         drop(connection);
-        let wrong = |_error| StoreError::Inconsistent { table: "delivery_head", column: "head", id: row.id };
         let head = self.opened(&row, &head_place(row.id), head.as_deref())?;
-        Ok(AsItCame {
-            headers: head.map(|head| serde_json::from_slice(&head).map_err(wrong)).transpose()?,
-            body: self.opened(&row, &body_place(row.id), row.body.as_deref())?,
-        })
+        Ok(AsItCame { headers: head, body: self.opened(&row, &body_place(row.id), row.body.as_deref())? })
     }
 
     /// How a target stands as its forwarder begins.

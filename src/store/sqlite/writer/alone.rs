@@ -1,4 +1,4 @@
-//! What is committed alone: requests and their answers, whose sender waits for them one by one, and what forwarders tell.
+//! What is committed alone: requests and their answers, whose sender waits for them one by one, and what forwarders tell and leave.
 
 use std::{sync::Arc, time::Duration};
 
@@ -86,5 +86,26 @@ impl Writer {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         forwards::progress(&mut transaction, positions, progress).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Forgets the tokens of deliveries to be forwarded, once they have expired.
+    pub(super) async fn forget_tokens(&mut self) {
+        while *self.writable.borrow() {
+            match self.try_forget_tokens().await {
+                Ok(more) if more && self.jobs.is_empty() => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(error = %error, "expired tokens could not be forgotten yet");
+                    self.connection = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn try_forget_tokens(&mut self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let (connection, _positions) = self.connect().await?;
+        forwards::forget_expired(connection, now).await
     }
 }
