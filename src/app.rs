@@ -110,6 +110,12 @@ pub enum BuildError {
         /// Why not.
         why: BadSecret,
     },
+    /// What is forwarded would lead into a private network, or nowhere.
+    #[error("what is forwarded to {name} would not leave this network: `allow_private = true` if that is meant")]
+    PrivateForward {
+        /// To whom.
+        name: String,
+    },
     /// A receiver names a source that does not exist.
     #[error("there is no source named {0}")]
     NoSource(String),

@@ -19,6 +19,8 @@ CREATE TABLE forward (
     -- The notification, or the first new one of the delivery.
     unit         INTEGER NOT NULL,
     delivery_id  INTEGER NOT NULL,
+    -- Whether it is all that the delivery brought from there on, whatever the target's mode is by now.
+    whole        INTEGER NOT NULL,
     source       TEXT NOT NULL,
     kind         TEXT NOT NULL,
     -- The calls that it is about: the first, and as a JSON array the others of a delivery about several.
@@ -36,7 +38,7 @@ CREATE TABLE forward (
     CONSTRAINT forward_once UNIQUE (target, unit)
 ) STRICT;
 
-CREATE INDEX forward_by_state ON forward (state, target);
+CREATE INDEX forward_by_state ON forward (state);
 CREATE INDEX forward_by_call ON forward (call_id) WHERE call_id IS NOT NULL;
 CREATE INDEX forward_by_other_calls ON forward (id) WHERE other_calls IS NOT NULL;
 

@@ -11,7 +11,7 @@ use crate::{
     domain::delivery::BotAnswer,
     feed::forward::{Mode, Target, WebhookKey},
     http::view::NotificationView,
-    net::HttpClient,
+    net::{HttpClient, is_here},
     receive::{Decider, KeptFor},
     store::rows::NotificationRow,
 };
@@ -33,7 +33,11 @@ pub(super) fn targets(config: &Config, client: &HttpClient, surroundings: &Surro
     let target = |forward: &Forward| {
         let key = |secret: &crate::config::WebhookSecret| WebhookKey::new(secret.expose());
         let keys = forward.secrets.iter().map(key).collect::<Result<_, _>>();
-        let private_too = forward.allow_private || forward.is_here() || surroundings.dev_issuer.is_some();
+        let private_too = forward.allow_private || is_here(&forward.url) || surroundings.dev_issuer.is_some();
+        let client = if private_too { client } else { &public };
+        if !client.may_go_to(&forward.url) {
+            return Err(BuildError::PrivateForward { name: forward.name() });
+        }
         Ok(Target {
             name: forward.name(),
             url: forward.url.clone(),
@@ -48,7 +52,7 @@ pub(super) fn targets(config: &Config, client: &HttpClient, surroundings: &Surro
             concurrency: usize::try_from(forward.concurrency.get()).unwrap_or(usize::MAX),
             give_up_after: Duration::from_secs(forward.give_up_after_seconds.get()),
             decides: forward.decides,
-            client: if private_too { client.clone() } else { public.clone() },
+            client: client.clone(),
         })
     };
     config.forwards.iter().map(target).collect()
@@ -70,5 +74,10 @@ pub(super) fn kept_for(config: &Config, receiver: &ReceiverConfig) -> Vec<KeptFo
 /// Who decides where the senders of this receiver ask: the first that is to.
 pub(super) fn decider(config: &Config, receiver: &ReceiverConfig, answers: &broadcast::Sender<BotAnswer>) -> Option<Decider> {
     let deciding = config.forwards.iter().find(|forward| forward.decides && gets_from(forward, receiver))?;
-    Some(Decider { answers: answers.clone(), within: Duration::from_millis(u64::from(deciding.decide_within_ms.get())) })
+    Some(Decider {
+        target: deciding.name(),
+        kinds: deciding.kinds.clone(),
+        answers: answers.clone(),
+        within: Duration::from_millis(u64::from(deciding.decide_within_ms.get())),
+    })
 }

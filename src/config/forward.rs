@@ -20,10 +20,10 @@ use super::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
-    /// What tells it from others in the ledger; host and path of its address unless told.
+    /// What tells it from others in the ledger; the host of its address unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where: https, or http on loopback.
+    /// Where: https, or http on loopback. Its query may be a secret.
     #[serde(with = "values::address")]
     pub url: Url,
     /// What came to these receivers, by their paths; empty: to any.
@@ -36,7 +36,7 @@ pub struct Forward {
     #[serde(default)]
     pub mode: ForwardMode,
     /// What signs; several while one replaces another.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "secrets")]
     pub secrets: Vec<WebhookSecret>,
     /// Whether it may be in a private network.
     #[serde(default)]
@@ -91,20 +91,10 @@ impl Forward {
     pub fn name(&self) -> String {
         let of_address = || {
             let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            format!("{}{port}{}", self.url.host_str().unwrap_or_default(), self.url.path())
+            // paths can be secrets
+            format!("{}{port}", self.url.host_str().unwrap_or_default())
         };
         self.name.clone().unwrap_or_else(of_address)
-    }
-
-    /// Whether its address says that it is on this very machine.
-    #[must_use]
-    pub fn is_here(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
     }
 }
 
@@ -129,6 +119,15 @@ impl WebhookSecret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// One or a list. By hand, because a message about a wrong type repeats the value.
+fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WebhookSecret>, D::Error> {
+    let listed = match toml::Value::deserialize(deserializer)? {
+        toml::Value::Array(listed) => listed,
+        one => vec![one],
+    };
+    listed.into_iter().map(|value| WebhookSecret::deserialize(value).map_err(D::Error::custom)).collect()
 }
 
 /// By hand, because a message about a wrong type repeats the value. Strictly, because receivers' libraries differ in what they make of

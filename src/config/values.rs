@@ -183,7 +183,11 @@ pub(super) mod address {
     use url::Url;
 
     pub fn serialize<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(url.as_str())
+        let mut shown = url.clone();
+        if shown.query().is_some() {
+            shown.set_query(Some("redacted")); // who calls by it may be believed for it
+        }
+        serializer.serialize_str(shown.as_str())
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
@@ -229,14 +233,16 @@ pub(super) mod metadata {
         type Error = String;
 
         fn try_from(text: String) -> Result<Self, String> {
-            let url = Url::parse(&text).map_err(|error| format!("`{text}` is not an address: {error}"))?;
+            // a query may be a secret
+            let shown = text.split('?').next().unwrap_or_default();
+            let url = Url::parse(&text).map_err(|error| format!("`{shown}` is not an address: {error}"))?;
             if !url.username().is_empty() || url.password().is_some() {
                 return Err("an address must not hold a user or password".to_owned());
             }
             match url.scheme() {
                 "https" => Ok(Self(url)),
                 "http" if is_loopback(&url) => Ok(Self(url)),
-                _ => Err(format!("`{text}` must be https (http is accepted for loopback addresses only)")),
+                _ => Err(format!("`{shown}` must be https (http is accepted for loopback addresses only)")),
             }
         }
     }

@@ -72,8 +72,10 @@ pub struct Correlation {
 /// What a bot decided about a delivery that was forwarded to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BotAnswer {
+    /// The name of the target that the bot is.
+    pub target: String,
     /// The delivery.
     pub delivery: DeliveryId,
-    /// Its answer.
+    /// Its answer; null if that was no JSON.
     pub body: Value,
 }

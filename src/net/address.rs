@@ -35,7 +35,7 @@ pub fn is_loopback(url: &Url) -> bool {
 pub fn is_here(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
@@ -48,7 +48,14 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine_only() {
-        for here in ["http://127.0.0.1:1/x", "http://127.9.9.9/", "http://[::1]:2/", "http://localhost/", "http://LOCALHOST:3/"] {
+        for here in [
+            "http://127.0.0.1:1/x",
+            "http://127.9.9.9/",
+            "http://[::1]:2/",
+            "http://localhost/",
+            "http://LOCALHOST:3/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
             assert!(is_loopback(&here.parse().unwrap()), "{here}");
         }
         for elsewhere in ["http://10.0.0.1/", "http://localhost.example/", "http://127.0.0.1.example/", "https://127.0.0.1/"] {

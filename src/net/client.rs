@@ -173,8 +173,10 @@ impl HttpClient {
         client.map(|client| Self { client, public_hosts }).map_err(FetchError::Setup)
     }
 
-    /// An address that stands in a URL itself is not resolved, so it is looked at here.
-    fn may_go_to(&self, url: &Url) -> bool {
+    /// Whether this client goes there, as far as the address says: one that stands in a URL itself is not resolved, so it is looked at
+    /// here.
+    #[must_use]
+    pub fn may_go_to(&self, url: &Url) -> bool {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),

@@ -72,10 +72,21 @@ pub struct KeptFor {
 /// A bot that decides where the sender asks.
 #[derive(Clone, Debug)]
 pub struct Decider {
+    /// The name of the target that it is.
+    pub target: String,
+    /// It hears of these kinds alone; empty: of any.
+    pub kinds: Vec<String>,
     /// Where its answers come from.
     pub answers: broadcast::Sender<BotAnswer>,
     /// How long it has, from the commit.
     pub within: Duration,
+}
+
+impl Decider {
+    fn hears_of(&self, content: &Content) -> bool {
+        let Content::Read(items) = content else { return false };
+        self.kinds.is_empty() || items.iter().any(|item| self.kinds.contains(&item.facts.kind))
+    }
 }
 
 /// Who may ask to send, and how much.
@@ -252,8 +263,9 @@ impl Receiver {
             head,
         };
         let received_at = delivery.received_at;
+        let asks = matches!(answer, Ok(Reply::Decision(_)));
         // before it is recorded: the bot may be quicker than we are
-        let answers = self.decider.as_ref().filter(|_| matches!(answer, Ok(Reply::Decision(_)))).map(|it| it.answers.subscribe());
+        let answers = self.decider.as_ref().filter(|it| asks && it.hears_of(&delivery.content)).map(|it| it.answers.subscribe());
         let recorded = self.ledger.record(admission, delivery).await.map_err(NotAccepted::NotRecorded)?;
         tracing::info!(
             receiver.path = %self.path,
@@ -313,7 +325,9 @@ impl Receiver {
         let answer = async {
             loop {
                 match heard.recv().await {
-                    Ok(answer) if answer.delivery == recorded.delivery => return Some(answer.body),
+                    Ok(answer) if answer.delivery == recorded.delivery && answer.target == decider.target => {
+                        return Some(answer.body);
+                    }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 }
@@ -322,7 +336,7 @@ impl Receiver {
         let answer = timeout(decider.within, answer).await.ok().flatten();
         let understood = answer.filter(|answer| self.source.is_decision(answer));
         if understood.is_none() {
-            tracing::warn!(delivery.id = %recorded.delivery, "the bot did not decide in time: the configured answer is given");
+            tracing::warn!(delivery.id = %recorded.delivery, "the bot did not decide: the configured answer is given");
         }
         understood
     }

@@ -59,6 +59,8 @@ pub struct Unit {
     pub id: NotificationId,
     /// What brought it.
     pub delivery: DeliveryId,
+    /// Whether it is all that this delivery brought from there on, or that notification alone.
+    pub whole: bool,
     /// The positions of the calls that it is about, in no order, each once.
     pub calls: Vec<Seq>,
     /// Whose it is.
@@ -171,8 +173,10 @@ pub struct ForwardCount {
 /// What a forwarder has got done since it last told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The target.
-    pub target: TargetRow,
+    /// The name of the target.
+    pub name: String,
+    /// The target as it now stands; `None`: as it stood.
+    pub target: Option<TargetRow>,
     /// What failed or waits behind that, as it now stands.
     pub rows: Vec<(Unit, ForwardState, Tries)>,
     /// What had a row and needs it no more.

@@ -588,9 +588,11 @@ fn where_notifications_go_is_checked_at_the_start() {
     let forward = |url: &str, more: &str| format!("[[forward]]\nurl = \"{url}\"\n{more}\n");
     let to = |more: &str| forward("https://bot.example/calls", &format!("{secret}\n{more}"));
     assert_eq!(said(&(to("") + &to("name = \"other\"") + &forward("http://127.0.0.1:3978/", "mode = \"original\""))), Ok(()));
+    let one = secret.replace(['[', ']'], "");
+    assert_eq!(said(&forward("https://bot.example/", &one)), Ok(()));
     assert_eq!(said(&forward("https://10.1.2.3/", &format!("{secret}\nallow_private = true"))), Ok(()));
     for (text, why) in [
-        (to("") + &to(""), "forward[1].name: another [[forward]] is named `bot.example/calls` already"),
+        (to("") + &to(""), "forward[1].name: another [[forward]] is named `bot.example` already"),
         (to("name = \" \""), "forward[0].name: must be 1 to 200 characters"),
         (to("receivers = [\"/d\"]"), "forward[0].receivers: `/d` is the path of no [[receiver]]"),
         (to("kinds = [\"\"]"), "must not hold an empty value"),
@@ -602,6 +604,8 @@ fn where_notifications_go_is_checked_at_the_start() {
         (forward("https://bot.example/", ""), "forward[0].secrets: must not be empty"),
         (forward("https://bot.example/", "secrets = [\"whsec_c2hvcnQ=\"]"), "must be `whsec_` and 24 to 64 bytes in base64"),
         (forward("https://bot.example/", "secrets = [7]"), "must be a text"),
+        (forward("https://bot.example/", "secrets = \"whsec_c2hvcnQ=\""), "must be `whsec_` and 24 to 64 bytes in base64"),
+        (forward("http://bot.example/?code=c2hvcnQ", secret), "must be https"),
         (forward("http://bot.example/", secret), "must be https"),
         (forward("https://bot.example/#x", secret), "must not hold a fragment"),
         (

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::hmac;
@@ -244,6 +244,7 @@ async fn a_bot_decides_who_may_join_if_it_does_in_time() {
             "prompt" => Says::Status(200, reject),
             "slow" => Says::Slowly(Duration::from_secs(1), Box::new(Says::Status(200, reject))),
             "odd" => Says::Status(200, "{\"anything\":1}".to_owned()),
+            "empty" => Says::Status(204, String::new()),
             _ => Says::Status(500, reject),
         }
     })
@@ -254,10 +255,23 @@ async fn a_bot_decides_who_may_join_if_it_does_in_time() {
         ("prompt", "#microsoft.graph.rejectJoinResponse"),
         ("slow", accept),
         ("odd", accept),
+        ("empty", accept),
         ("failing", accept),
     ]);
     for (call, kind) in expected {
+        let asked = Instant::now();
         let answered = app.post(joining(call).to_string()).await;
+        let waited = asked.elapsed() >= Duration::from_millis(400);
+        assert_eq!(waited, ["slow", "failing"].contains(&call), "{call}");
         assert_eq!((answered.status.as_u16(), &answered.json()["@odata.type"]), (200, &json!(kind)), "{call}");
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_decision_of_a_bot_that_is_not_asked() {
+    let bot = Bot::yes().await;
+    let app = forwarding(&bot, "decides = true\ndecide_within_ms = 10000\nkinds = [\"call\"]").await;
+    let asked = Instant::now();
+    assert_eq!(app.post(joining("c1").to_string()).await.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(5));
 }

@@ -15,7 +15,7 @@ mod queue;
 mod task;
 mod webhook;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -30,11 +30,11 @@ use url::Url;
 use self::task::{Order, Task};
 pub use self::webhook::{BadSecret, WebhookKey};
 use crate::{
-    domain::{clock::Clock, delivery::BotAnswer, ids::Seq},
+    domain::{clock::Clock, delivery::BotAnswer},
     net::HttpClient,
     store::{
         Ledger, StoreError,
-        forwards::{Candidate, ForwardFilter, ForwardRow, Progress, TargetRow, Unit},
+        forwards::{Candidate, ForwardFilter, ForwardRow, Progress, Unit},
         rows::{NotificationRow, PageRequest},
     },
 };
@@ -104,9 +104,11 @@ impl Target {
         let wanted = candidates.into_iter().filter(|it| self.wants_receiver(&it.receiver) && self.wants_kind(&it.kind));
         let mut units: Vec<Unit> = Vec::new();
         for Candidate { id, delivery, call, source, kind, .. } in wanted {
-            match units.last_mut().filter(|unit| self.mode == Mode::Original && unit.delivery == delivery) {
-                Some(unit) => unit.calls.extend(call.filter(|call| !unit.calls.contains(call))),
-                None => units.push(Unit { id, delivery, calls: call.into_iter().collect(), source, kind }),
+            let whole = self.mode == Mode::Original;
+            if let Some(unit) = units.last_mut().filter(|unit| whole && unit.delivery == delivery) {
+                unit.calls.extend(call.filter(|call| !unit.calls.contains(call)));
+            } else {
+                units.push(Unit { id, delivery, whole, calls: call.into_iter().collect(), source, kind });
             }
         }
         units
@@ -192,6 +194,12 @@ pub enum OrderError {
     /// The target is not configured, so nothing can be sent to it.
     #[error("nothing is forwarded to `{0}` any more: it is not configured")]
     NotConfigured(String),
+    /// The target said that it wants no more (410), and was not named.
+    #[error("`{0}` said that it wants no more (410): name it to begin again")]
+    Disabled(String),
+    /// The target did not get to it in time: it may be done yet.
+    #[error("the order to `{0}` was not carried out in time; it may be yet")]
+    NotCarriedOut(String),
     /// The ledger could not be read.
     #[error(transparent)]
     Read(#[from] StoreError),
@@ -237,7 +245,7 @@ impl std::fmt::Debug for Works {
 /// How long an order is waited for.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 /// How many forwards an order reads at once.
-const ORDERED_AT_ONCE: u32 = 1000;
+const READ_AT_ONCE: u32 = 5000;
 
 impl Forwarder {
     /// Starts to forward to each of these targets, from where it stopped, until `stop`. The ledger must know them
@@ -264,14 +272,15 @@ impl Forwarder {
     /// Has everything written down that is known by now.
     pub async fn settle(&self) {
         for handle in self.handles.iter() {
-            handle.order(|reply| Order::Tell { reply }).await;
+            // what is not written down is not listed yet
+            let _told = handle.order(|reply| Order::Tell { reply }).await;
         }
     }
 
     /// Does this with the forwards that match, and says how many they are; with `dry_run` it only counts them.
     ///
     /// # Errors
-    /// [`OrderError`]; what was done before it stays done.
+    /// [`OrderError`]; nothing was done if it says so.
     pub async fn order(
         &self,
         ledger: &Ledger,
@@ -280,58 +289,74 @@ impl Forwarder {
         dry_run: bool,
     ) -> Result<u64, OrderError> {
         self.settle().await;
-        let named = filter.target.as_ref().filter(|_| command == Command::Retry && !dry_run);
-        if let Some(name) = named {
-            let handle = self.handle(name).ok_or_else(|| OrderError::NotConfigured(name.clone()))?;
-            handle.order(|reply| Order::Resume { reply }).await;
+        let by_target = matching(ledger, filter).await?;
+        let count = by_target.values().map(Vec::len).sum::<usize>();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        if dry_run {
+            return Ok(count);
         }
-        let (mut count, mut after) = (0, None);
-        loop {
-            let page = ledger.reader().forwards(filter, PageRequest { after, limit: ORDERED_AT_ONCE }).await?;
-            count += u64::try_from(page.rows.len()).unwrap_or(0);
-            if !dry_run {
-                self.order_these(ledger, command, page.rows).await?;
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(count);
+        if command == Command::Retry {
+            self.check(by_target.keys().chain(&filter.target), filter)?;
+            if let Some(handle) = filter.target.as_ref().and_then(|name| self.handle(name)) {
+                handle.order(|reply| Order::Resume { reply }).await?;
             }
         }
+        for (name, rows) in by_target {
+            if let Some(handle) = self.handle(&name) {
+                handle.order(|reply| Order::Do { command, rows, reply }).await?;
+                continue;
+            }
+            let settled = rows.iter().map(|row| row.unit.id).collect();
+            let heads = rows.iter().map(|row| row.unit.delivery).collect();
+            ledger.forwarded(Progress { name, target: None, rows: Vec::new(), settled, heads }).await?;
+        }
+        Ok(count)
     }
 
     fn handle(&self, name: &str) -> Option<&Handle> {
         self.handles.iter().find(|handle| handle.target.name == name)
     }
 
-    async fn order_these(&self, ledger: &Ledger, command: Command, mut rows: Vec<ForwardRow>) -> Result<(), OrderError> {
-        while let Some(name) = rows.first().map(|row| row.target.clone()) {
-            let of_target: Vec<ForwardRow> = rows.extract_if(.., |row| row.target == name).collect();
-            match (self.handle(&name), command) {
-                (Some(handle), _) => {
-                    handle.order(|reply| Order::Do { command, rows: of_target, reply }).await;
-                }
-                (None, Command::Skip) => {
-                    let target = TargetRow { name, settled_to: Seq(i64::MIN), disabled_at: None };
-                    let settled = of_target.iter().map(|row| row.unit.id).collect();
-                    ledger.forwarded(Progress { target, rows: Vec::new(), settled, heads: Vec::new() }).await?;
-                }
-                (None, Command::Retry) => return Err(OrderError::NotConfigured(name)),
+    /// Whether something can be sent to all of these.
+    fn check<'n>(&self, names: impl Iterator<Item = &'n String>, filter: &ForwardFilter) -> Result<(), OrderError> {
+        for name in names {
+            let handle = self.handle(name).ok_or_else(|| OrderError::NotConfigured(name.clone()))?;
+            if handle.status.borrow().condition == Condition::Disabled && filter.target.is_none() {
+                return Err(OrderError::Disabled(name.clone()));
             }
         }
         Ok(())
     }
 }
 
-impl Handle {
-    /// Gives an order and waits until it is carried out, or for a while: a target that has ended carries out none, nor does one
-    /// that cannot find out where it stopped.
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
-        let (reply, done) = oneshot::channel();
-        let carried_out = async {
-            if self.orders.send(order(reply)).await.is_ok() {
-                let _ended = done.await;
+/// The forwards that match, by target, oldest first: those of a call go in their order.
+async fn matching(ledger: &Ledger, filter: &ForwardFilter) -> Result<BTreeMap<String, Vec<ForwardRow>>, StoreError> {
+    let mut by_target: BTreeMap<String, Vec<ForwardRow>> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = ledger.reader().forwards(filter, PageRequest { after, limit: READ_AT_ONCE }).await?;
+        for row in page.rows {
+            by_target.entry(row.target.clone()).or_default().push(row);
+        }
+        after = page.next;
+        if after.is_none() {
+            for rows in by_target.values_mut() {
+                rows.sort_by_key(|row| row.unit.id);
             }
-        };
-        let _elapsed = timeout(ORDER_PATIENCE, carried_out).await;
+            return Ok(by_target);
+        }
+    }
+}
+
+impl Handle {
+    /// Gives an order and waits until it is carried out, for a while: a target that has ended carries out none, nor does one that
+    /// cannot find out where it stopped.
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) -> Result<(), OrderError> {
+        let (reply, done) = oneshot::channel();
+        let carried_out = async { self.orders.send(order(reply)).await.is_ok() && done.await.is_ok() };
+        match timeout(ORDER_PATIENCE, carried_out).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(OrderError::NotCarriedOut(self.target.name.clone())),
+        }
     }
 }

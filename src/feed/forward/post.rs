@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Mode, Target, Told, circuit::Failure, task::READ_AGAIN, webhook::signatures};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     net::{FetchError, Method, Request, header_text},
     source::source,
     store::{
-        LedgerReader,
+        LedgerReader, StoreError,
         forwards::{AsItCame, Unit},
         rows::NotificationRow,
     },
@@ -60,27 +60,28 @@ impl Postman {
 
     /// What is to be sent: the delivery as it came while its token lives, else its notifications one by one, signed.
     async fn read(&self, unit: &Unit) -> Result<Letters, Outcome> {
-        let not_read = |error| {
-            tracing::warn!(forward.name = %self.target.name, %error, "a notification that is to be forwarded could not be read");
-            Outcome::NotRead
-        };
-        let came = self.reader.as_it_came(unit.delivery, &self.target.name, self.clock.now()).await.map_err(not_read)?;
-        if let (Mode::Original, AsItCame { headers: Some(headers), body: Some(body) }) = (self.target.mode, &came) {
+        let came = self.reader.as_it_came(unit.delivery, &self.target.name, self.clock.now()).await;
+        let came = came.map_err(|error| self.not_read(&error))?;
+        if let (Mode::Original, true, AsItCame { headers: Some(headers), body: Some(body) }) =
+            (self.target.mode, unit.whole, &came)
+        {
             return Ok(Letters::AsItCame { headers: headers.clone(), body: body.clone() });
         }
         if self.target.keys.is_empty() {
             let why = "its token has expired, and there is no secret to sign it with";
             return Err(Outcome::Unsendable(why.to_owned()));
         }
-        let brought = self.reader.brought_by(unit.delivery, unit.id).await.map_err(not_read)?;
-        let rows = brought.into_iter().filter(|(row, _)| self.wants(unit, row));
+        let brought = self.reader.brought_by(unit.delivery, unit.id).await.map_err(|error| self.not_read(&error))?;
+        let wanted = |row: &NotificationRow| row.id == unit.id || (unit.whole && self.target.wants_kind(&row.facts.kind));
+        let rows = brought.into_iter().filter(|(row, _)| wanted(row));
         Ok(Letters::Signed(rows.map(|(row, place)| Letter::of(row, place, came.body.as_deref(), self.told)).collect()))
     }
 
-    fn wants(&self, unit: &Unit, row: &NotificationRow) -> bool {
-        match self.target.mode {
-            Mode::Signed => row.id == unit.id,
-            Mode::Original => self.target.wants_kind(&row.facts.kind),
+    fn not_read(&self, error: &StoreError) -> Outcome {
+        tracing::warn!(forward.name = %self.target.name, %error, "a notification that is to be forwarded could not be read");
+        match error {
+            StoreError::Seal(_) | StoreError::Inconsistent { .. } => Outcome::Unsendable(error.to_string()),
+            StoreError::TooLong | StoreError::Database(_) | StoreError::File { .. } => Outcome::NotRead,
         }
     }
 
@@ -117,6 +118,7 @@ impl Postman {
     async fn post(&self, headers: &[(&str, &str)], body: Vec<u8>) -> Outcome {
         let Target { url, timeout, .. } = &self.target;
         let request = Request { method: Method::Post, url, headers, body, timeout: *timeout, max_bytes: MAX_ANSWER };
+        let end = Instant::now() + *timeout;
         let answer = match self.target.client.open(request).await {
             Ok(answer) => answer,
             Err(error) => return failed(&error),
@@ -125,7 +127,7 @@ impl Postman {
         let retry_after = answer.headers.iter().find(|(name, _)| name == "retry-after").map(|(_, value)| value.clone());
         let retry_after = retry_after.and_then(|value| retry_after_of(&value, self.clock.now()));
         // what it says counts only for decisions; that it cannot be read does not undo the status
-        let body = answer.rest(MAX_ANSWER).await.unwrap_or_default();
+        let body = timeout_at(end, answer.rest(MAX_ANSWER)).await.ok().and_then(Result::ok).unwrap_or_default();
         match status {
             200..300 => Outcome::Delivered(serde_json::from_slice(&body).ok()),
             410 => Outcome::Gone,

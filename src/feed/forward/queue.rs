@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The longest pause that a bot may ask for.
 const LONGEST_ASKED: Duration = Duration::from_hours(1);
-/// How many units may be here that nothing is known of but that they came, and how many in all.
+/// How many units may be here without a row, and how many in all: then no more of the log is read until some are settled.
 const UNTRIED: usize = 1024;
 const HELD: usize = 20_000;
 
@@ -120,6 +120,11 @@ impl Queue {
         &mut self.circuit
     }
 
+    /// Whether something waits that was never tried and could be sent.
+    pub(super) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
     /// Whether there is room for more of the log.
     pub(super) fn has_room(&self) -> bool {
         self.held.len() < HELD && self.rowless.len() < UNTRIED
@@ -176,11 +181,8 @@ impl Queue {
                 (fresh, again) => fresh.or(again)?,
             }
         } else {
-            let id = fresh.or_else(|| again.map(|(_, id)| id))?;
-            if !self.circuit.probes(id, now) {
-                return None;
-            }
-            id
+            let new = fresh.filter(|id| self.circuit.probes(*id, true, now));
+            new.or_else(|| again.map(|(_, id)| id).filter(|id| self.circuit.probes(*id, false, now)))?
         };
         self.unschedule(id);
         let held = self.held.get_mut(&id)?;
@@ -196,8 +198,9 @@ impl Queue {
             return None;
         }
         if !self.circuit.is_closed() {
-            let something = !self.fresh.is_empty() || !self.again.is_empty();
-            return self.circuit.probes_at().filter(|_| something);
+            let fresh = self.circuit.probes_at(true).filter(|_| !self.fresh.is_empty());
+            let again = self.circuit.probes_at(false).filter(|_| !self.again.is_empty());
+            return fresh.into_iter().chain(again).min();
         }
         let room = self.in_flight_again < (self.concurrency / 2).max(1);
         self.again.first().map(|(due, _)| *due).filter(|_| room)
@@ -224,6 +227,13 @@ impl Queue {
         self.circuit.failed(id.0, call.map_or(-id.0, |call| call.0), failure, now);
         let Some(held) = self.held.get_mut(&id.0) else { return };
         let tries = &mut held.tries;
+        if failure.not_connected && tries.attempts == 0 && !give_up {
+            // nothing was sent, so it is as new as it was
+            let flight = std::mem::replace(&mut held.flight, Flight::Not);
+            self.landed(flight);
+            self.schedule(id.0);
+            return;
+        }
         tries.attempts = tries.attempts.saturating_add(1);
         tries.attempted_at = Some(at);
         (tries.status, tries.error) = (failure.status, Some(failure.why.clone()));
@@ -316,7 +326,7 @@ impl Queue {
         self.schedule(id.0);
     }
 
-    /// What the ledger has to be told: rows for what failed, and for what waits behind that.
+    /// What the ledger has to be told: rows for what failed, and for what waits behind that or behind too much else of its call.
     pub(super) fn news(&mut self) -> News {
         let dead = std::mem::take(&mut self.dead);
         let mut rows: Vec<_> =
@@ -327,8 +337,12 @@ impl Queue {
             .filter(|of_call| of_call.first().and_then(|id| self.held.get(id)).is_some_and(|held| held.tries.attempts > 0))
             .flat_map(|of_call| of_call.iter().copied())
             .collect();
+        // where one call has so much to say that it would fill the queue, the others are not to wait for it
+        let is_full = self.rowless.len() >= UNTRIED / 4 * 3;
+        let firsts: BTreeSet<i64> = self.by_call.values().filter_map(|of_call| of_call.first().copied()).collect();
         for (id, held) in &mut self.held {
-            let is_new = !held.has_row && (held.tries.attempts > 0 || behind.contains(id));
+            let waits = is_full && !firsts.contains(id) && !held.unit.calls.is_empty();
+            let is_new = !held.has_row && (held.tries.attempts > 0 || waits || behind.contains(id));
             if is_new || !held.told {
                 (held.has_row, held.told) = (true, true);
                 self.rowless.remove(id);

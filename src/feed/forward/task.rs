@@ -18,15 +18,21 @@ use super::{
 };
 use crate::{
     domain::{delivery::BotAnswer, ids::Seq},
-    store::forwards::{ForwardRow, ForwardState, Progress, Standing, TargetRow, Unit},
+    store::{
+        RecordError,
+        forwards::{ForwardRow, ForwardState, Progress, Standing, TargetRow, Unit},
+    },
 };
 
 /// How often what was done is written down.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long a ledger that could not be read is left alone.
 pub(super) const READ_AGAIN: Duration = Duration::from_millis(500);
-/// How long what is on its way has to arrive, once the service ends.
+/// How long a busy ledger is waited for.
+const TELL_PATIENCE: Duration = Duration::from_secs(3);
+/// How long what is on its way has to arrive, once the service ends, and the ledger to hear of it.
 const LAST_TRIES: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a target is told to do.
 pub(super) enum Order {
@@ -103,7 +109,10 @@ impl Task {
         let mut tick = interval(TELL_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.read().await;
+            tokio::select! {
+                () = self.read() => {}
+                () = stop.cancelled() => break,
+            }
             while let Some(unit) = self.queue.next(Instant::now()) {
                 let postman = Arc::clone(&self.postman);
                 self.tries.spawn(async move {
@@ -167,10 +176,13 @@ impl Task {
         self.told = target;
     }
 
-    /// Whether the log is to be read: there is room, and somebody to send it to, or it is so old that it is given up.
+    /// Whether the log is to be read: there is room, and somebody to send it to, or something new is needed to find out whether there
+    /// is, or it is so old that it is given up.
     fn may_read(&self) -> bool {
+        let circuit = self.queue.circuit();
+        let is_wanted = circuit.is_closed() || (!circuit.is_disabled() && !self.queue.has_fresh());
         let is_old = || self.read_to < before(self.works.clock.now(), self.postman.target.give_up_after);
-        self.more && self.queue.has_room() && (self.queue.circuit().is_closed() || is_old())
+        self.more && self.queue.has_room() && (is_wanted || is_old())
     }
 
     async fn read(&mut self) {
@@ -209,9 +221,10 @@ impl Task {
                 self.delivered_at = Some(at);
                 self.queue.delivered(id);
                 self.observe(&unit, Went::Delivered, at);
-                if let Some(body) = answer.filter(|_| self.postman.target.decides) {
+                if self.postman.target.decides {
+                    let (target, delivery) = (self.name().to_owned(), unit.delivery);
                     // nobody waiting is no error
-                    let _waiting = self.works.answers.send(BotAnswer { delivery: unit.delivery, body });
+                    let _waiting = self.works.answers.send(BotAnswer { target, delivery, body: answer.unwrap_or_default() });
                 }
             }
             Outcome::Failed(failure) => {
@@ -231,6 +244,11 @@ impl Task {
             }
             Outcome::Unsendable(why) => {
                 let failure = Failure { why, ..Failure::default() };
+                self.warn(&unit, &failure, Went::Dead, at);
+                self.queue.refuse(id, failure.why, (now, at));
+            }
+            Outcome::NotRead if too_old => {
+                let failure = Failure { why: "it could not be read".to_owned(), ..Failure::default() };
                 self.warn(&unit, &failure, Went::Dead, at);
                 self.queue.refuse(id, failure.why, (now, at));
             }
@@ -263,12 +281,12 @@ impl Task {
         for unit in self.queue.give_up_older(limit) {
             self.observe(&unit, Went::Dead, self.works.clock.now());
         }
-        self.tell().await;
+        self.tell(TELL_PATIENCE).await;
         self.show();
     }
 
     /// Writes down how things stand, if anything has changed.
-    async fn tell(&mut self) {
+    async fn tell(&mut self, patience: Duration) {
         let news = self.queue.news();
         let settled_to = self.queue.settled_to(self.read_to).max(self.told.settled_to);
         let target = TargetRow { name: self.name().to_owned(), settled_to, disabled_at: self.disabled_at };
@@ -277,12 +295,15 @@ impl Task {
         }
         let came = self.postman.target.mode == Mode::Original;
         let progress = Progress {
-            target: target.clone(),
+            name: target.name.clone(),
+            target: Some(target.clone()),
             rows: news.rows.clone(),
             settled: news.settled.iter().map(|unit| unit.id).collect(),
             heads: news.done.iter().filter(|_| came).map(|unit| unit.delivery).collect(),
         };
-        match self.works.ledger.forwarded(progress).await {
+        // what is written after all is the same when it is told again
+        let kept = timeout(patience, self.works.ledger.forwarded(progress)).await.unwrap_or(Err(RecordError::Busy));
+        match kept {
             Ok(()) => self.told = target,
             Err(error) => {
                 tracing::warn!(forward.name = self.name(), %error, "what was forwarded could not be written down yet");
@@ -319,7 +340,7 @@ impl Task {
                 reply
             }
         };
-        self.tell().await;
+        self.tell(TELL_PATIENCE).await;
         self.show();
         // who ordered may have gone
         let _gone = reply.send(());
@@ -349,6 +370,6 @@ impl Task {
         };
         // what does not arrive in time is sent again at the next start
         let _elapsed = timeout(LAST_TRIES, all).await;
-        self.tell().await;
+        self.tell(LAST_WORDS).await;
     }
 }

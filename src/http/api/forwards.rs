@@ -183,7 +183,8 @@ async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Pa
 
 async fn carry_out(service: &Service, command: Command, filter: &ForwardFilter, dry_run: bool) -> Result<u64, Problem> {
     service.forwarder.order(&service.ledger, command, filter, dry_run).await.map_err(|error| match error {
-        OrderError::NotConfigured(_) => Problem::InvalidBody(error.to_string()),
+        OrderError::NotConfigured(_) | OrderError::Disabled(_) => Problem::InvalidBody(error.to_string()),
+        OrderError::NotCarriedOut(_) => Problem::LedgerUnavailable(error.to_string()),
         OrderError::Read(error) => error.into(),
         OrderError::NotRecorded(error) => not_recorded(error),
     })

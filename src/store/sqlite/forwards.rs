@@ -36,10 +36,12 @@ pub(super) async fn progress(
     positions: &mut Positions,
     progress: &Progress,
 ) -> Result<(), StoreError> {
-    let Progress { target, rows, settled, heads } = progress;
-    save_target(connection, target).await?;
+    let Progress { name, target, rows, settled, heads } = progress;
+    if let Some(target) = target {
+        save_target(connection, target).await?;
+    }
     if !rows.is_empty() {
-        save_rows(connection, positions, &target.name, rows).await?;
+        save_rows(connection, positions, name, rows).await?;
     }
     if !settled.is_empty() {
         let units: Vec<i64> = settled.iter().map(|unit| unit.0.0).collect();
@@ -47,17 +49,19 @@ pub(super) async fn progress(
             "UPDATE forward SET state = 'settled', next_at = NULL
              WHERE target = ?1 AND unit IN (SELECT value FROM jsonb_each(?2))",
         )
-        .bind(&target.name)
+        .bind(name)
         .bind(json(&units)?)
         .execute(&mut *connection)
         .await?;
     }
-    sqlx::query("DELETE FROM forward WHERE state = 'settled' AND target = ?1 AND unit <= ?2")
-        .bind(&target.name)
-        .bind(target.settled_to.0)
-        .execute(&mut *connection)
-        .await?;
-    forget_heads(connection, &target.name, heads).await
+    sqlx::query(
+        "DELETE FROM forward
+         WHERE state = 'settled' AND target = ?1 AND unit <= (SELECT settled_to FROM forward_target WHERE name = ?1)",
+    )
+    .bind(name)
+    .execute(&mut *connection)
+    .await?;
+    forget_heads(connection, name, heads).await
 }
 
 async fn save_target(connection: &mut SqliteConnection, target: &TargetRow) -> Result<(), StoreError> {
@@ -79,7 +83,7 @@ async fn save_rows(
     let mut values = Vec::with_capacity(rows.len());
     for (unit, state, tries) in rows {
         let others = unit.calls.get(1..).filter(|others| !others.is_empty());
-        let what = (unit.id.0.0, unit.delivery.0.0, &unit.source, &unit.kind, unit.calls.first(), others);
+        let what = (unit.id.0.0, unit.delivery.0.0, &unit.source, &unit.kind, unit.calls.first(), others, unit.whole);
         let at = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
         let how = (
             state.as_str(),
@@ -93,10 +97,10 @@ async fn save_rows(
         values.push((positions.next(), what, how));
     }
     sqlx::query(
-        "INSERT INTO forward (id, target, unit, delivery_id, source, kind, call_id, other_calls,
+        "INSERT INTO forward (id, target, unit, delivery_id, source, kind, call_id, other_calls, whole,
                               state, attempts, attempted_at, next_at, status, error, since)
          SELECT value ->> 0, ?1, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
-                value ->> '$[1][4]', nullif(value -> '$[1][5]', 'null'), value ->> '$[2][0]', value ->> '$[2][1]',
+                value ->> '$[1][4]', nullif(value -> '$[1][5]', 'null'), value ->> '$[1][6]', value ->> '$[2][0]', value ->> '$[2][1]',
                 value ->> '$[2][2]', value ->> '$[2][3]', value ->> '$[2][4]', value ->> '$[2][5]', value ->> '$[2][6]'
          FROM json_each(?2)
          WHERE true

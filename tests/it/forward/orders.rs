@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicUsize, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::StatusCode;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{forwarding, post, target, until};
 use crate::support::{
     app::{Answered, TestApp, send},
-    bot::{Bot, Says},
+    bot::{Bot, Heard, Says},
     child::run,
 };
 
@@ -122,7 +122,9 @@ async fn a_bot_that_is_gone_for_good_is_left_alone_until_it_is_named() {
     assert!(shown["disabledAt"].is_string() && shown["behindSince"].is_string(), "{shown}");
 
     status.store(200, Ordering::Relaxed);
-    assert_eq!(order(&app, "retry", &json!({ "state": "waiting" })).await.status, StatusCode::OK);
+    let unnamed = order(&app, "retry", &json!({ "state": "waiting" })).await;
+    assert_eq!(unnamed.status, StatusCode::BAD_REQUEST);
+    assert!(unnamed.json()["detail"].as_str().unwrap().contains("name it"), "{}", unnamed.json());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(bot.heard().len(), 1);
     assert_eq!(order(&app, "retry", &json!({ "forward": "bot" })).await.status, StatusCode::OK);
@@ -132,18 +134,61 @@ async fn a_bot_that_is_gone_for_good_is_left_alone_until_it_is_named() {
 }
 
 #[tokio::test]
-async fn a_bot_that_hangs_costs_others_nothing_and_many_that_fail_stop_the_rest() {
-    let tries = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&tries);
-    let bot = Bot::start(move |it| match it.resource().split('/').next().unwrap() {
-        "hangs" => Says::Hang,
-        "down" => {
-            counted.fetch_add(1, Ordering::Relaxed);
-            Says::Reset
+async fn calls_that_only_hang_or_fail_hold_up_no_other() {
+    for (says, status) in [(Says::Hang, Value::Null), (Says::Status(502, String::new()), json!(502))] {
+        let poison = says.clone();
+        let bot = Bot::start(move |it| if it.resource().starts_with("poison") { poison.clone() } else { Says::ok() }).await;
+        let app = forwarding(&bot, "timeout_seconds = 1").await;
+        for n in 0..5 {
+            post(&app, &format!("poison{n}"), n).await;
         }
-        _ => Says::ok(),
+        let failed = |list: &[Value]| list.iter().filter(|row| row["attempts"] != 0 && row["lastStatus"] == status).count() == 5;
+        until(&app, "/v1/forwards", failed).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        for n in 10..15 {
+            let (before, posted) = (bot.heard().len(), Instant::now());
+            post(&app, "healthy", n).await;
+            let arrived = |heard: &[Heard]| heard[before..].iter().any(|it| it.resource().ends_with(&format!("-{n}")));
+            bot.until(arrived).await;
+            assert!(posted.elapsed() < Duration::from_secs(5), "{says:?}: it waited for {:?}", posted.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bot_that_comes_back_hears_what_is_new_though_nothing_old_is_left() {
+    let mut bot = Bot::yes().await;
+    let app = forwarding(&bot, "").await;
+    bot.go();
+    post(&app, "c1", 1).await;
+    let unreachable = |list: &[Value]| list[0]["condition"] == "unreachable";
+    until(&app, "/v1/forwards/targets", unreachable).await;
+    // it was never sent, so it is not listed, and cannot be skipped: it is the bot's
+    assert_eq!(order(&app, "skip", &json!({ "forward": "bot" })).await.json()["matched"], 0);
+    bot.come_back().await;
+    post(&app, "c2", 2).await;
+    assert_eq!(bot.hears(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_try_takes_no_longer_than_it_may() {
+    let bot = Bot::start(|it| {
+        let late = it.resource().starts_with("late");
+        if late { Says::BodyLater(Duration::from_secs(20)) } else { Says::ok() }
     })
     .await;
+    let app = forwarding(&bot, "timeout_seconds = 1").await;
+    post(&app, "late", 1).await;
+    post(&app, "late", 2).await;
+    let heard = bot.hears(2).await;
+    let took = heard[1].at - heard[0].at;
+    assert!((Duration::from_millis(900)..Duration::from_millis(1900)).contains(&took), "{took:?}");
+    assert_ne!(heard[0].id(), heard[1].id(), "its yes counts");
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_costs_others_nothing() {
+    let bot = Bot::start(|it| if it.resource().starts_with("hangs") { Says::Hang } else { Says::ok() }).await;
     let app = forwarding(&bot, "timeout_seconds = 2").await;
     post(&app, "hangs", 1).await;
     for n in 2..30 {

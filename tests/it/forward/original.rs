@@ -1,6 +1,12 @@
 //! The delivery as it came, token and all.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
 use sqlx::{Row, sqlite::SqliteConnection};
@@ -156,4 +162,29 @@ async fn what_is_not_all_believed_is_not_passed_on_as_it_came() {
     let heard = bot.hears(2).await;
     assert_eq!(heard[1].json()["item"]["resourceUrl"], "/communications/calls/c9");
     assert!(!heard[1].headers.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn another_mode_takes_over_what_the_old_one_left() {
+    for (first, then) in [("original", "signed"), ("signed", "original")] {
+        let status = Arc::new(AtomicU16::new(503));
+        let said = Arc::clone(&status);
+        let bot = Bot::start(move |_| Says::Status(said.load(Ordering::Relaxed), String::new())).await;
+        let sections = section(&bot, &format!("mode = \"{first}\""));
+        let mut app = TestApp::start_with(Settings { sections, ..Settings::default() }).await;
+        let mut body = ended("c1", 1);
+        let items = body["value"].as_array_mut().unwrap();
+        items.extend([2, 3].map(|n| ended("c1", n)["value"][0].clone()));
+        assert_eq!(app.post(body.to_string()).await.status, 202);
+        until(&app, "/v1/forwards", |list| list.iter().any(|row| row["attempts"] != 0)).await;
+        app.stop().await;
+        let before = bot.heard().len();
+        status.store(200, Ordering::Relaxed);
+        app.configure(&section(&bot, &format!("mode = \"{then}\"")));
+        app.restart().await;
+        let heard = bot.until(|heard| heard.iter().any(|it| it.resource().ends_with("-3"))).await;
+        let heard: Vec<String> = heard[before..].iter().map(Heard::resource).collect();
+        assert_eq!(heard, [1, 2, 3].map(|n| format!("c1/operations/operation-{n}")), "from {first} to {then}");
+        until(&app, "/v1/forwards", <[_]>::is_empty).await;
+    }
 }

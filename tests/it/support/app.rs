@@ -151,6 +151,11 @@ impl TestApp {
         self.until_ready().await;
     }
 
+    /// From the next start on with these further sections.
+    pub fn configure(&mut self, sections: &str) {
+        sections.clone_into(&mut self.settings.sections);
+    }
+
     pub async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {

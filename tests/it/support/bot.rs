@@ -49,6 +49,8 @@ pub enum Says {
     WithHeader(u16, &'static str, &'static str),
     /// Later.
     Slowly(Duration, Box<Says>),
+    /// Yes, but the body of that takes its time.
+    BodyLater(Duration),
     /// Never.
     Hang,
     /// It hangs up.
@@ -182,6 +184,11 @@ async fn connection(mut stream: TcpStream, heard: Arc<Mutex<Vec<Heard>>>, answer
                 Says::Slowly(pause, then) => {
                     tokio::time::sleep(pause).await;
                     says = *then;
+                }
+                Says::BodyLater(pause) => {
+                    stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\n").await.ok()?;
+                    tokio::time::sleep(pause).await;
+                    return None;
                 }
                 Says::Hang => std::future::pending().await,
                 Says::Reset => return None,

@@ -8,6 +8,7 @@ fn unit(id: i64, calls: &[i64]) -> Unit {
     Unit {
         id: NotificationId(Seq(id)),
         delivery: DeliveryId(Seq(id - 1)),
+        whole: false,
         calls: calls.iter().copied().map(Seq).collect(),
         source: "graph".to_owned(),
         kind: "call".to_owned(),
@@ -95,25 +96,69 @@ fn an_endpoint_that_is_not_there_is_asked_by_one_try_at_a_time() {
     let now = Instant::now();
     let mut queue = queue(&[(10, &[1]), (11, &[2]), (12, &[3]), (13, &[4]), (14, &[5])]);
     assert_eq!(taken(&mut queue, now), [10, 11, 12, 13]);
-    queue.failed(Seq(10), &refused(), (now, at()), false);
-    assert!(!queue.circuit().is_closed());
-    for id in [11, 12, 13] {
+    for id in [10, 11, 12, 13] {
         queue.failed(Seq(id), &refused(), (now, at()), false);
+        assert!(!queue.circuit().is_closed());
     }
+    assert!(queue.news().is_empty(), "nothing was sent, so nothing is to be told");
     assert_eq!(taken(&mut queue, now), [0_i64; 0]);
-    let mut probe = queue.wakes().unwrap();
+    let probe = queue.wakes().unwrap();
     assert_eq!(probe, now + Duration::from_secs(1));
-    // what was never tried finds out
-    assert_eq!(taken(&mut queue, probe), [14]);
-    queue.failed(Seq(14), &refused(), (probe, at()), false);
+    assert_eq!(taken(&mut queue, probe), [10]);
+    queue.failed(Seq(10), &refused(), (probe, at()), false);
     let again = queue.wakes().unwrap();
-    assert_eq!(again, probe + Duration::from_secs(2));
-    probe = again;
-    let probing = taken(&mut queue, probe);
-    assert_eq!(probing.len(), 1);
-    queue.delivered(Seq(probing[0]));
+    assert_eq!(again, probe + Duration::from_secs(1));
+    assert_eq!(taken(&mut queue, again), [10]);
+    queue.delivered(Seq(10));
     assert!(queue.circuit().is_closed());
-    assert_eq!(taken(&mut queue, probe + LONGEST_PAUSE).len(), 2, "half of the places are for what failed");
+    assert_eq!(taken(&mut queue, again), [11, 12, 13, 14]);
+}
+
+#[test]
+fn what_fails_probes_after_ever_longer_rests_and_something_new_goes_before_it() {
+    let now = Instant::now();
+    let mut queue = queue(&[(10, &[1]), (11, &[2]), (12, &[3])]);
+    for id in taken(&mut queue, now) {
+        queue.failed(Seq(id), &Failure::default(), (now, at()), false);
+    }
+    assert!(!queue.circuit().is_closed());
+    let mut then = now;
+    for rest in [1, 2, 4, 5, 5] {
+        let probe = queue.wakes().unwrap();
+        assert_eq!(probe, then + Duration::from_secs(rest));
+        let probing = taken(&mut queue, probe);
+        assert_eq!((probing.len(), queue.wakes()), (1, None));
+        queue.failed(Seq(probing[0]), &Failure::default(), (probe, at()), false);
+        then = probe;
+    }
+    // one of those that hang is being tried when something new comes
+    let probe = queue.wakes().unwrap();
+    assert_eq!(taken(&mut queue, probe).len(), 1);
+    queue.admit(unit(20, &[9]), None, probe);
+    assert_eq!(taken(&mut queue, probe), [20]);
+    queue.admit(unit(21, &[8]), None, probe);
+    assert_eq!(taken(&mut queue, probe), [0_i64; 0], "one new one at a time");
+    queue.delivered(Seq(20));
+    assert!(queue.circuit().is_closed());
+    assert!(taken(&mut queue, probe).contains(&21));
+}
+
+#[test]
+fn a_call_with_too_much_to_say_leaves_room_for_others() {
+    let now = Instant::now();
+    let mut queue = Queue::new(4);
+    for id in 10..2000 {
+        if queue.has_room() {
+            queue.admit(unit(id, &[1]), None, now);
+        }
+    }
+    assert!(!queue.has_room());
+    assert_eq!(taken(&mut queue, now), [10], "slow, but it does not fail");
+    assert_eq!(queue.news().rows.len(), UNTRIED - 1);
+    assert!(queue.has_room());
+    assert_eq!(queue.settled_to(Seq(5000)), Seq(9));
+    queue.delivered(Seq(10));
+    assert_eq!(queue.settled_to(Seq(5000)), Seq(5000));
 }
 
 #[test]

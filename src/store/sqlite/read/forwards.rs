@@ -22,7 +22,7 @@ use crate::{
 /// How many notifications are looked at in one step.
 const LOOKED_AT: i64 = 256;
 /// How many waiting forwards are read at once as a service begins.
-const STANDING: u32 = 100_000;
+const STANDING: u32 = 5000;
 
 impl LedgerReader {
     /// Everything behind `after` that a target might want, oldest first, a delivery never cut in two; up to where that is; and
@@ -140,7 +140,15 @@ impl LedgerReader {
         let target = known.ok_or_else(|| StoreError::Database(sqlx::Error::RowNotFound))?;
         let filter =
             ForwardFilter { target: Some(target.name.clone()), state: Some(ForwardState::Waiting), ..ForwardFilter::default() };
-        let waiting = self.forwards(&filter, PageRequest { after: None, limit: STANDING }).await?.rows;
+        let (mut waiting, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.forwards(&filter, PageRequest { after, limit: STANDING }).await?;
+            waiting.extend(page.rows);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
         let mut connection = self.connection().await?;
         let known: Vec<i64> = sqlx::query_scalar("SELECT unit FROM forward WHERE target = ?1 AND unit > ?2")
             .bind(&target.name)
@@ -217,12 +225,7 @@ impl LedgerReader {
             lead.push(&mut sql, " AND {}forward.state = ").push_bind(state.as_str());
         }
         if let Some(target) = &filter.target {
-            sql.push(if filter.state.is_some() && filter.id.is_none() && filter.call_id.is_none() {
-                " AND forward.target = "
-            } else {
-                " AND +forward.target = "
-            });
-            sql.push_bind(target);
+            sql.push(" AND +forward.target = ").push_bind(target);
         }
         if let Some(kind) = &filter.kind {
             sql.push(" AND +forward.kind = ").push_bind(kind);
@@ -242,7 +245,7 @@ impl LedgerReader {
     }
 }
 
-const SELECT_FORWARD: &str = "SELECT forward.id, target, unit, delivery_id, forward.source, kind, forward.call_id AS call,
+const SELECT_FORWARD: &str = "SELECT forward.id, target, unit, delivery_id, whole, forward.source, kind, forward.call_id AS call,
         other_calls, call.call_id, forward.state, attempts, attempted_at, since, next_at, status, error
  FROM forward
  LEFT JOIN call ON call.id = forward.call_id
@@ -266,6 +269,7 @@ struct ForwardSql {
     target: String,
     unit: i64,
     delivery_id: i64,
+    whole: bool,
     source: String,
     kind: String,
     call: Option<i64>,
@@ -303,6 +307,7 @@ impl ForwardSql {
             unit: Unit {
                 id: NotificationId(Seq(self.unit)),
                 delivery: DeliveryId(Seq(self.delivery_id)),
+                whole: self.whole,
                 calls: self.call.into_iter().chain(others).map(Seq).collect(),
                 source: self.source,
                 kind: self.kind,
