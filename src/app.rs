@@ -152,7 +152,8 @@ impl Parts {
         let metrics = Metrics::new();
         let (ledger, writer) = Ledger::open(ledger_options(config, surroundings, &metrics)).await?;
         let client = HttpClient::new().map_err(BuildError::Client)?;
-        let keys = KeyStore::new(client.clone(), surroundings.keys);
+        let settings = KeySettings { remembered_tokens: config.public.remembered_tokens, ..surroundings.keys };
+        let keys = KeyStore::new(client.clone(), settings);
         let answers = broadcast::channel(DECISIONS).0;
         let receivers = config
             .receivers

@@ -77,6 +77,8 @@ pub struct Public {
     pub bind: SocketAddr,
     /// The largest body that is read, in bytes.
     pub max_body_bytes: usize,
+    /// How many believed tokens each receiver remembers, so that they are verified once; 0: none.
+    pub remembered_tokens: usize,
 }
 
 /// `[private]`: API and metrics.

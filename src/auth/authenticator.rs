@@ -12,6 +12,7 @@ use super::{
     key_source::{KeySet, KeySource, Knowledge},
     keys::{Key, algorithm_named, read_jwks, use_one_provider},
     token::UnverifiedToken,
+    token_cache::{Sets, TokenCache},
     verify::{Claims, Demands},
 };
 use crate::domain::{
@@ -29,6 +30,7 @@ pub struct Authenticator {
     entries: Vec<Entry>,
     clock: Clock,
     store: KeyStore,
+    believed: TokenCache,
 }
 
 /// The audience of those who were let in for a secret alone. No token can be meant for it: no receiver that demands one may name it.
@@ -82,7 +84,9 @@ impl Authenticator {
             (true, Some(_)) => Vec::new(),
             (false, _) => entries(&policy.entries, store)?,
         };
-        Ok(Self { receiver: receiver.to_owned(), demands: Demands::of(policy), entries, clock, store: store.clone() })
+        let believed = TokenCache::new(store.settings().remembered_tokens);
+        let receiver = receiver.to_owned();
+        Ok(Self { receiver, demands: Demands::of(policy), entries, clock, store: store.clone(), believed })
     }
 
     /// Believes a caller, given the values of all its `Authorization` headers and the secret in its query. Waits for keys at
@@ -95,15 +99,27 @@ impl Authenticator {
             return self.admit_by_secret(secret).map_err(unread);
         }
         let text = bearer(authorization).map_err(unread)?;
+        let (sets, now) = (self.sets(), self.clock.now());
+        if let Some(admission) = self.believed.get(text, &sets, now) {
+            // of what is demanded, only this does not come with the token
+            let checked = self.demands.check_secret(secret).map(|()| admission);
+            return checked.map_err(|reason| UnverifiedToken::parse(text).map_or_else(unread, |token| rejected(&token, reason)));
+        }
         let token = UnverifiedToken::parse(text).map_err(unread)?;
-        self.decide(&token, secret).await.map_err(|refused| match refused {
-            Refused::For(reason) => Refusal::Rejected(Rejected {
-                reason,
-                unverified_key_id: token.key_id().map(tame),
-                unverified_issuer: token.issuer().map(tame),
-            }),
+        let decided = self.decide(&token, secret).await;
+        if let Ok(admission) = &decided {
+            // by the sets of before: if others decided, it is not found
+            self.believed.put(text, admission, sets, now);
+        }
+        decided.map_err(|refused| match refused {
+            Refused::For(reason) => rejected(&token, reason),
             Refused::Undecided => Refusal::Unavailable { retry_after: self.store.settings().retry_every },
         })
+    }
+
+    /// The key sets in force, in the order of the entries.
+    fn sets(&self) -> Sets {
+        self.entries.iter().flat_map(|entry| entry.keys.sources()).map(|source| source.usable()).collect()
     }
 
     /// Whether a caller that shows no token, because it is not to send anything yet, knows the secret, if there is one.
@@ -236,6 +252,14 @@ impl From<RejectionReason> for Refused {
     fn from(reason: RejectionReason) -> Self {
         Self::For(reason)
     }
+}
+
+fn rejected(token: &UnverifiedToken<'_>, reason: RejectionReason) -> Refusal {
+    Refusal::Rejected(Rejected {
+        reason,
+        unverified_key_id: token.key_id().map(tame),
+        unverified_issuer: token.issuer().map(tame),
+    })
 }
 
 fn unread(reason: RejectionReason) -> Refusal {

@@ -46,6 +46,8 @@ pub struct KeySettings {
     pub retry_every: Duration,
     /// The longest that one request waits for keys.
     pub request_wait: Duration,
+    /// How many believed tokens a receiver remembers, so that they are verified once; 0: none.
+    pub remembered_tokens: usize,
 }
 
 impl Default for KeySettings {
@@ -56,6 +58,7 @@ impl Default for KeySettings {
             max_stale: Duration::from_hours(24),
             retry_every: Duration::from_secs(5),
             request_wait: Duration::from_secs(5),
+            remembered_tokens: 8192,
         }
     }
 }
@@ -104,6 +107,13 @@ pub(super) struct KeySet {
     pub keys: Vec<Key>,
     fetched_at: Instant,
     fresh_for: Duration,
+}
+
+#[cfg(test)]
+impl KeySet {
+    pub(super) fn of_no_keys() -> Self {
+        Self { keys: Vec::new(), fetched_at: Instant::now(), fresh_for: Duration::ZERO }
+    }
 }
 
 /// How far the fetching is. The watch channel is both its lock and the way to wait for a change.

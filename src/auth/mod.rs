@@ -35,6 +35,7 @@ mod key_source;
 mod key_store;
 mod keys;
 mod token;
+mod token_cache;
 mod verify;
 
 use std::time::Duration;

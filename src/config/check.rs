@@ -70,6 +70,9 @@ impl Config {
 
     fn check_listeners(&self) -> Result<(), Fault> {
         check_body_limit("public.max_body_bytes", Some(self.public.max_body_bytes))?;
+        if self.public.remembered_tokens > 1_000_000 {
+            return fault("public.remembered_tokens", "must be at most 1000000");
+        }
         if self.private.tokens.is_empty() && !is_loopback(self.private.bind) {
             let bind = self.private.bind;
             return fault("private.bind", format!("{bind} is not loopback, so at least one [[private.token]] is needed"));

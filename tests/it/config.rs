@@ -134,7 +134,7 @@ fn every_key_is_documented_in_the_defaults() {
 fn an_unknown_key_in_a_file_is_named_with_its_line() {
     refused(
         "[public]\nbind = \"127.0.0.1:0\"\nbnid = 1\n",
-        "ledger.toml:3:1: public.bnid: unknown key `bnid`, expected `bind` or `max_body_bytes`",
+        "ledger.toml:3:1: public.bnid: unknown key `bnid`, expected one of `bind`, `max_body_bytes`, `remembered_tokens`",
     );
     refused(
         &format!("{RECEIVER}  secert = \"s\"\n"),
@@ -223,7 +223,7 @@ fn a_variable_that_sets_no_known_key_is_named() {
     refused_with(
         RECEIVER,
         &[("CALLBACK_LEDGER__PUBLIC__BNID", "x")],
-        "CALLBACK_LEDGER__PUBLIC__BNID: public.bnid: unknown key `bnid`, expected `bind` or `max_body_bytes`",
+        "CALLBACK_LEDGER__PUBLIC__BNID: public.bnid: unknown key `bnid`, expected one of `bind`, `max_body_bytes`, `remembered_tokens`",
     );
     refused_with(
         RECEIVER,

@@ -286,6 +286,42 @@ async fn a_rotated_key_is_picked_up_at_its_first_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_remembered_is_refused_with_its_keys() {
+    let issuer = FakeIssuer::start().await;
+    let door = authenticator(&issuer.policy(), KeySettings { refresh_every: Duration::from_millis(50), ..patient() });
+    let token = issuer.token().sign();
+    for _again in 0..3 {
+        assert_eq!(admit(&door, &token).await.unwrap().key_id(), "rsa-1");
+    }
+    // what only looks like it is another token
+    let (rest, last) = token.split_at(token.len() - 2);
+    let other = format!("{rest}{}", if last == "AA" { "BB" } else { "AA" });
+    assert!(admit(&door, &other).await.is_err());
+    issuer.rotate();
+    let (stop, keys) = (CancellationToken::new(), door.keys.clone());
+    let keeper = tokio::spawn(keys.keep_fresh(stop.clone()));
+    eventually("the old key is gone", async || admit(&door, &token).await.is_err()).await;
+    stop.cancel();
+    keeper.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_is_remembered_does_not_stand_in_for_the_secret() {
+    let issuer = FakeIssuer::start().await;
+    let secret = Some(SharedSecret::new("0123456789abcdef"));
+    let door = authenticator(&TrustPolicy { secret, ..issuer.policy() }, patient());
+    let authorization = format!("Bearer {}", issuer.token().sign());
+    let admit = async |secret| door.admit(&[authorization.as_bytes()], secret).await;
+    assert!(admit(Some("0123456789abcdef")).await.is_ok());
+    for wrong in [None, Some("0123456789abcdee")] {
+        let Err(Refusal::Rejected(rejected)) = admit(wrong).await else { panic!("let in with {wrong:?}") };
+        assert_eq!(rejected.reason, RejectionReason::WrongSecret);
+        assert_eq!(rejected.unverified_key_id.as_deref(), Some("rsa-1"));
+    }
+    assert!(admit(Some("0123456789abcdef")).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_picked_up_in_the_background() {
     let issuer = FakeIssuer::start().await;
     let door = authenticator(&issuer.policy(), KeySettings { refresh_every: Duration::from_millis(100), ..patient() });
