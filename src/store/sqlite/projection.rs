@@ -18,6 +18,64 @@ use crate::{
     store::StoreError,
 };
 
+/// The statement that saves what operations have become, with its parameter: JSON of [`operation_rows`].
+macro_rules! save_operations_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO operation
+             (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
+              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source,
+              requested_at, deadline, links)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+                value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
+                value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
+                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1),
+                value ->> '$[13][0]', value ->> '$[13][1]', nullif(value -> '$[13][2]', 'null')
+         FROM jsonb_each(",
+            $rows,
+            ")
+         WHERE true
+         ON CONFLICT (id) DO UPDATE SET
+             call_id = excluded.call_id, subject = excluded.subject,
+             operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
+             context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
+             result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
+             started_at = excluded.started_at, finished_at = excluded.finished_at,
+             first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
+             notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
+             deadline = excluded.deadline, links = excluded.links"
+        )
+    };
+}
+pub(super) use save_operations_sql;
+
+/// The statement that saves calls, with its parameter: JSON of [`call_rows`].
+macro_rules! save_calls_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO call
+             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
+              correlation_hash, server_call_hash, lapses_at, connected_hash)
+         SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
+                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5,
+                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
+         FROM jsonb_each(",
+            $rows,
+            ")
+         WHERE true
+         ON CONFLICT (id) DO UPDATE SET
+             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
+             correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
+             connected_hash = excluded.connected_hash,
+             lapses_at = coalesce(lapses_at, excluded.lapses_at),
+             receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
+             tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
+             audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END"
+        )
+    };
+}
+pub(super) use save_calls_sql;
+
 /// An operation on its way to its row.
 #[derive(Clone, Debug)]
 pub(super) struct SavedOperation {
@@ -58,8 +116,7 @@ pub(super) async fn held_facts(
     connection: &mut SqliteConnection,
     subjects: &str,
 ) -> Result<Vec<(i64, String, HeldFact)>, StoreError> {
-    type Row = (i64, String, i64, Vec<u8>, i64, bool, String);
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<HeldRow> = sqlx::query_as(
         "SELECT notification.call_id, subject, notification.id, identity, received_at, disposition = 'late', facts
          FROM jsonb_each(?1) AS asked
          CROSS JOIN notification
@@ -69,13 +126,15 @@ pub(super) async fn held_facts(
     .bind(subjects)
     .fetch_all(connection)
     .await?;
-    let mut held = Vec::with_capacity(rows.len());
-    for (call, subject, id, identity, received_at, late, facts) in rows {
-        if let Some(fact) = held_fact(id, &identity, received_at, late, &facts)? {
-            held.push((call, subject, fact));
-        }
-    }
-    Ok(held)
+    rows.into_iter().filter_map(|row| read_held(row).transpose()).collect()
+}
+
+/// A stored notification: its call, its subject, and what it says.
+pub(super) type HeldRow = (i64, String, i64, Vec<u8>, i64, bool, String);
+
+pub(super) fn read_held(row: HeldRow) -> Result<Option<(i64, String, HeldFact)>, StoreError> {
+    let (call, subject, id, identity, received_at, late, facts) = row;
+    Ok(held_fact(id, &identity, received_at, late, &facts)?.map(|fact| (call, subject, fact)))
 }
 
 /// A stored notification as a fact about an operation; `None` if it is about something else.
@@ -112,33 +171,12 @@ pub(super) async fn save_operations(
     if saved.is_empty() {
         return Ok(());
     }
-    let rows = saved.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?;
-    sqlx::query(
-        "INSERT INTO operation
-             (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
-              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source,
-              requested_at, deadline, links)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-                value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
-                value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
-                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1),
-                value ->> '$[13][0]', value ->> '$[13][1]', nullif(value -> '$[13][2]', 'null')
-         FROM jsonb_each(?1)
-         WHERE true
-         ON CONFLICT (id) DO UPDATE SET
-             call_id = excluded.call_id, subject = excluded.subject,
-             operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
-             context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
-             result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
-             started_at = excluded.started_at, finished_at = excluded.finished_at,
-             first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
-             notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
-             deadline = excluded.deadline, links = excluded.links",
-    )
-    .bind(json(&rows)?)
-    .execute(connection)
-    .await?;
+    sqlx::query(save_operations_sql!("?1")).bind(operation_rows(saved)?).execute(connection).await?;
     Ok(())
+}
+
+pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<String, StoreError> {
+    json(&saved.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?)
 }
 
 fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
@@ -178,6 +216,11 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
     if saved.is_empty() {
         return Ok(());
     }
+    sqlx::query(save_calls_sql!("?1")).bind(call_rows(saved)?).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) fn call_rows(saved: &[SavedCall]) -> Result<String, StoreError> {
     let rows: Vec<_> = saved
         .iter()
         .map(|call| {
@@ -190,26 +233,5 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
             (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
         })
         .collect();
-    sqlx::query(
-        "INSERT INTO call
-             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
-              correlation_hash, server_call_hash, lapses_at, connected_hash)
-         SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
-                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5,
-                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
-         FROM jsonb_each(?1)
-         WHERE true
-         ON CONFLICT (id) DO UPDATE SET
-             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
-             correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
-             connected_hash = excluded.connected_hash,
-             lapses_at = coalesce(lapses_at, excluded.lapses_at),
-             receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
-             tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
-             audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END",
-    )
-    .bind(json(&rows)?)
-    .execute(connection)
-    .await?;
-    Ok(())
+    json(&rows)
 }

@@ -196,10 +196,12 @@ impl Writer {
     async fn try_commit(&mut self, jobs: &[Job]) -> Result<Batched, StoreError> {
         let (master, grace) = (Arc::clone(&self.master), self.grace);
         let (connection, positions) = self.connect().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let batched = batch::record(&mut transaction, &master, grace, positions, jobs).await?;
-        transaction.commit().await?;
-        Ok(batched)
+        let recorded = batch::record(connection, &master, grace, positions, jobs).await;
+        // where nothing is open that is no success either
+        if recorded.is_err() && sqlx::query("ROLLBACK").execute(connection).await.is_err() {
+            self.connection = None;
+        }
+        recorded
     }
 
     /// Makes the connection anew if the last failure took it, and learns where the positions stand.

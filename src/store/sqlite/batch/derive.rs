@@ -22,17 +22,28 @@ use crate::{
         sqlite::{
             facts,
             positions::Positions,
-            projection::{self, SavedCall, SavedOperation},
+            projection::{self, SavedCall, SavedOperation, save_calls_sql, save_operations_sql},
         },
     },
 };
 
-pub(super) async fn save_calls(
-    connection: &mut SqliteConnection,
-    positions: &mut Positions,
-    calls: &Calls<'_>,
-    changes: &mut Vec<Change>,
-) -> Result<(), StoreError> {
+/// The statement that writes lines of the change log, with its parameters: JSON of [`change_rows`], and the time.
+macro_rules! insert_changes_sql {
+    ($rows:literal, $at:literal) => {
+        concat!(
+            "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state)
+             SELECT value ->> 0, ",
+            $at,
+            ", value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+             FROM jsonb_each(",
+            $rows,
+            ")"
+        )
+    };
+}
+
+/// The calls that are to be saved.
+pub(super) fn changed_calls(positions: &mut Positions, calls: &Calls<'_>, changes: &mut Vec<Change>) -> Vec<SavedCall> {
     let mut saved = Vec::new();
     for ((source, call_id), call) in calls {
         // a call of which a batch brings nothing but a copy of another's event does not begin with it
@@ -55,17 +66,18 @@ pub(super) async fn save_calls(
             story: call.story.clone(),
         });
     }
-    projection::save_calls(connection, &saved).await
+    saved
 }
 
-pub(super) async fn save_operations(
+/// The operations that are to be saved, and those that are no more.
+pub(super) async fn changed_operations(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
     calls: &Calls<'_>,
     (stories, mut together): (Stories, BTreeMap<i64, BTreeSet<NotificationId>>),
     batched: &mut Batched,
     changes: &mut Vec<Change>,
-) -> Result<(), StoreError> {
+) -> Result<(Vec<SavedOperation>, Vec<i64>), StoreError> {
     let by_id: HashMap<i64, (&PlatformId, &Call)> = calls.iter().map(|((_, id), call)| (call.id, (*id, call))).collect();
     let is_requested = |call: &i64| by_id.get(call).is_some_and(|(_, call)| call.requested);
     let mut differing = Changed::default();
@@ -96,7 +108,32 @@ pub(super) async fn save_operations(
     batched.finals.append(&mut differing.finals);
     batched.changed.append(&mut differing.told);
     changes.append(&mut differing.changes);
-    projection::save_operations(connection, &differing.saved, &differing.gone).await
+    Ok((differing.saved, differing.gone))
+}
+
+/// Saves what a batch has made of calls and operations, with the lines of the change log, and commits: one step to the database.
+pub(super) async fn save_and_commit(
+    connection: &mut SqliteConnection,
+    positions: &mut Positions,
+    calls: &[SavedCall],
+    operations: &[SavedOperation],
+    changes: &[Change],
+) -> Result<(), StoreError> {
+    sqlx::query(concat!(
+        save_calls_sql!("?1"),
+        ";",
+        save_operations_sql!("?2"),
+        ";",
+        insert_changes_sql!("?3", "?4"),
+        "; COMMIT"
+    ))
+    .bind(projection::call_rows(calls)?)
+    .bind(projection::operation_rows(operations)?)
+    .bind(change_rows(changes)?)
+    .bind(committed_at(positions))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What is to be written and told because operations are no longer what they were.
@@ -194,19 +231,20 @@ pub(in crate::store::sqlite) async fn insert_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    let at = positions.next().0 / 1000;
-    let rows: Vec<_> = changes
-        .iter()
-        .map(|change| (change.seq, change.kind, change.call, change.notification, change.operation, change.state))
-        .collect();
-    sqlx::query(
-        "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state)
-         SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-         FROM jsonb_each(?1)",
-    )
-    .bind(json(&rows)?)
-    .bind(at)
-    .execute(connection)
-    .await?;
+    sqlx::query(insert_changes_sql!("?1", "?2"))
+        .bind(change_rows(changes)?)
+        .bind(committed_at(positions))
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
+    let row = |change: &Change| (change.seq, change.kind, change.call, change.notification, change.operation, change.state);
+    json(&changes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// In milliseconds.
+fn committed_at(positions: &mut Positions) -> i64 {
+    positions.next().0 / 1000
 }

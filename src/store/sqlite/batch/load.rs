@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{instant, json};
 use crate::{
@@ -62,50 +62,83 @@ fn notifications(job: &Job) -> &[Notification] {
 /// Which of the calls asked for, and its stored half.
 type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String, Option<i64>, bool, bool);
 
-pub(super) async fn load_calls<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<Calls<'a>, StoreError> {
-    let asked: BTreeSet<(&str, &PlatformId)> = jobs
+/// Begins the transaction, and loads the calls that the batch speaks of and the facts of the operations that it does: one step to the
+/// database, because each costs the writer a change of threads and back.
+pub(super) async fn begin<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<(Calls<'a>, Stories), StoreError> {
+    let about =
+        |job: &'a Job| notifications(job).iter().filter_map(|item| Some((job.delivery.source, item.call.as_ref()?, item)));
+    let asked: BTreeSet<(&str, &PlatformId)> =
+        jobs.iter().flat_map(|job| about(job).map(|(source, call, _)| (source, call))).collect();
+    let subjects: BTreeSet<(&str, &PlatformId, &str)> = jobs
         .iter()
-        .flat_map(|job| notifications(job).iter().filter_map(|item| Some((job.delivery.source, item.call.as_ref()?))))
+        .flat_map(about)
+        .filter(|(.., item)| matches!(item.facts.fact, Fact::Operation(_)))
+        .map(|(source, call, item)| (source, call, item.subject.as_str()))
         .collect();
-    if asked.is_empty() {
-        return Ok(Calls::new());
-    }
-    let rows: Vec<CallRow> = sqlx::query_as(
-        "SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
+    let rows: Vec<SqliteRow> = sqlx::query(
+        "BEGIN IMMEDIATE;
+
+         SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
                 lapses_at, settled, requested
          FROM json_each(?1) AS asked
-         CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0",
+         CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0;
+
+         SELECT notification.call_id, subject, notification.id, identity, received_at, disposition = 'late', facts
+         FROM jsonb_each(?2) AS asked
+         CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0
+         CROSS JOIN notification ON notification.call_id = call.id AND notification.subject = asked.value ->> 2
+         WHERE disposition <> 'quarantined'",
     )
     .bind(json(&asked)?)
+    .bind(json(&subjects)?)
     .fetch_all(connection)
     .await?;
     let asked: Vec<_> = asked.into_iter().collect();
-    rows.into_iter()
-        .map(|(at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled, requested)| {
-            let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
-            let story: Option<CallStory> = serde_json::from_str(&story).ok();
-            let (Some(key), Some(story)) = (key, story) else {
-                return Err(StoreError::Inconsistent { table: "call", column: "story", id });
-            };
-            let call = Call {
-                id,
-                receiver,
-                audience,
-                tenant,
-                first_seen_at: instant("call", id, first_seen_at)?,
-                requested,
-                lapses_at,
-                settled,
-                data_key,
-                seal: None,
-                told: false,
-                before: Some(story.clone()),
-                expected: story.clone(),
-                story,
-            };
-            Ok((key, call))
-        })
-        .collect()
+    let (mut calls, mut stories) = (Calls::new(), Stories::new());
+    for row in rows {
+        // the two selections are told apart by their widths
+        if row.len() == 11 {
+            let (key, call) = read_call(CallRow::from_row(&row)?, &asked)?;
+            calls.insert(key, call);
+        } else if let Some((call, subject, held)) = projection::read_held(FromRow::from_row(&row)?)? {
+            stories.entry((call, subject)).or_default().before.push(held);
+        }
+    }
+    for story in stories.values_mut() {
+        for held in std::mem::take(&mut story.before) {
+            story.end_with(&held);
+            story.before.push(held);
+        }
+    }
+    Ok((calls, stories))
+}
+
+type Asked<'a> = (&'a str, &'a PlatformId);
+
+fn read_call<'a>(row: CallRow, asked: &[Asked<'a>]) -> Result<(Asked<'a>, Call), StoreError> {
+    let (at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled, requested) = row;
+    let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
+    let story: Option<CallStory> = serde_json::from_str(&story).ok();
+    let (Some(key), Some(story)) = (key, story) else {
+        return Err(StoreError::Inconsistent { table: "call", column: "story", id });
+    };
+    let call = Call {
+        id,
+        receiver,
+        audience,
+        tenant,
+        first_seen_at: instant("call", id, first_seen_at)?,
+        requested,
+        lapses_at,
+        settled,
+        data_key,
+        seal: None,
+        told: false,
+        before: Some(story.clone()),
+        expected: story.clone(),
+        story,
+    };
+    Ok((key, call))
 }
 
 impl Call {
@@ -204,31 +237,4 @@ impl Story {
             self.ends.once = true;
         }
     }
-}
-
-pub(super) async fn load_stories(
-    connection: &mut SqliteConnection,
-    calls: &Calls<'_>,
-    jobs: &[Job],
-) -> Result<Stories, StoreError> {
-    let asked: BTreeSet<(i64, &str)> = jobs
-        .iter()
-        .flat_map(|job| notifications(job).iter().map(move |item| (job.delivery.source, item)))
-        .filter(|(_, item)| matches!(item.facts.fact, Fact::Operation(_)))
-        .filter_map(|(source, item)| Some((calls.get(&(source, item.call.as_ref()?))?.id, item.subject.as_str())))
-        .collect();
-    let mut stories = Stories::new();
-    if asked.is_empty() {
-        return Ok(stories);
-    }
-    for (call, subject, held) in projection::held_facts(connection, &json(&asked)?).await? {
-        stories.entry((call, subject)).or_default().before.push(held);
-    }
-    for story in stories.values_mut() {
-        for held in std::mem::take(&mut story.before) {
-            story.end_with(&held);
-            story.before.push(held);
-        }
-    }
-    Ok(stories)
 }

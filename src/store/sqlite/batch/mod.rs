@@ -5,7 +5,8 @@
 //! 3. [`insert`]; the unique constraint `notification_once` decides what is a duplicate
 //! 4. [`derive`]: what the new facts change, and save it with the change log
 //!
-//! Each statement takes the whole batch as one JSON parameter: a statement costs a thread hop, a row hardly anything. `jsonb_each`
+//! Each statement takes the whole batch as one JSON parameter, and statements that follow each other go together: a step to the
+//! database costs two changes of threads, a row hardly anything. `jsonb_each`
 //! hands out parsed rows, where `json_each` would write each out as text for every column to parse again.
 
 mod derive;
@@ -27,14 +28,15 @@ pub(super) use self::{
     plan::{QUARANTINE, quarantine_subject},
 };
 use self::{
-    derive::{save_calls, save_operations},
-    insert::{insert_deliveries, insert_notifications},
-    load::{load_calls, load_stories},
+    derive::{changed_calls, changed_operations, save_and_commit},
+    insert::insert,
+    load::begin,
     plan::{Plan, Planned, PlannedDelivery},
 };
 use super::{
     forwards::keep_heads,
     positions::Positions,
+    projection,
     strays::{followed_by, lead_home},
     work::Job,
 };
@@ -69,7 +71,7 @@ impl Batched {
     }
 }
 
-/// Records `jobs` within the open transaction.
+/// Records `jobs` in a transaction of its own. After an error it may still be open.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
     master: &MasterKey,
@@ -77,8 +79,7 @@ pub(super) async fn record(
     positions: &mut Positions,
     jobs: &[Job],
 ) -> Result<Batched, StoreError> {
-    let mut calls = load_calls(connection, jobs).await?;
-    let stories = load_stories(connection, &calls, jobs).await?;
+    let (mut calls, stories) = begin(connection, jobs).await?;
     let mut plan = Plan {
         master,
         positions,
@@ -93,8 +94,7 @@ pub(super) async fn record(
         plan.take(job)?;
     }
     let Plan { mut stories, deliveries, bodies, notifications, heads, .. } = plan;
-    insert_deliveries(connection, &deliveries, bodies).await?;
-    let duplicates = insert_notifications(connection, &notifications).await?;
+    let duplicates = insert(connection, &deliveries, bodies, &notifications).await?;
     if !heads.is_empty() {
         let quarantined = |planned: &&Planned<'_>| planned.disposition == Disposition::Quarantined;
         // a delivery that holds what is not believed is nothing to pass on as it is
@@ -119,16 +119,24 @@ pub(super) async fn record(
     for call in calls.values_mut() {
         call.fix_lapse(grace);
     }
-    save_calls(connection, positions, &calls, &mut changes).await?;
-    save_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
-    insert_changes(connection, positions, &changes).await?;
+    let saved_calls = changed_calls(positions, &calls, &mut changes);
+    let (saved, gone) =
+        changed_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
     let new = notifications.iter().filter(|planned| !duplicates.contains(&planned.id) && planned.call.is_some());
     let leads: BTreeSet<i64> = if positions.no_strays {
         BTreeSet::new()
     } else {
         new.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
     };
+    if leads.is_empty() && gone.is_empty() {
+        save_and_commit(connection, positions, &saved_calls, &saved, &changes).await?;
+        return Ok(batched);
+    }
+    projection::save_calls(connection, &saved_calls).await?;
+    projection::save_operations(connection, &saved, &gone).await?;
+    insert_changes(connection, positions, &changes).await?;
     batched.add(lead_home(connection, positions, &leads).await?);
+    sqlx::query("COMMIT").execute(connection).await?;
     Ok(batched)
 }
 
