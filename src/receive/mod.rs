@@ -267,7 +267,8 @@ impl Receiver {
         // before it is recorded: the bot may be quicker than we are
         let answers = self.decider.as_ref().filter(|it| asks && it.hears_of(&delivery.content)).map(|it| it.answers.subscribe());
         let recorded = self.ledger.record(admission, delivery).await.map_err(NotAccepted::NotRecorded)?;
-        tracing::info!(
+        // one line for each would be most of what is logged, and says no more than the ledger
+        tracing::debug!(
             receiver.path = %self.path,
             source.name = self.source.name(),
             delivery.id = %recorded.delivery,
@@ -278,6 +279,9 @@ impl Receiver {
             outcome = if answer.is_ok() { recorded.outcome() } else { "quarantined" },
             "a delivery was recorded"
         );
+        if let Err(why) = &answer {
+            tracing::warn!(receiver.path = %self.path, delivery.id = %recorded.delivery, why, "a delivery is in quarantine");
+        }
         match answer {
             Ok(Reply::Decision(usual)) => {
                 let decided = self.decided(answers, &recorded).await;
