@@ -1,0 +1,154 @@
+//! The steps of the straight line, one by one.
+//!
+//! ```text
+//! cargo bench --bench hot_path              # all; a filter as with tests: -- verify
+//! ```
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark may panic")]
+
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/support/fake_issuer.rs"]
+mod fake_issuer;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/it/support/ledger.rs"]
+mod ledger;
+
+use std::{hint::black_box, time::Duration};
+
+use callback_ledger::{
+    auth::{Authenticator, KeySettings, KeyStore},
+    domain::{
+        clock::Clock,
+        delivery::{Correlation, Delivery},
+        ids::{NotificationId, Seq},
+        notification::{Fact, Identity},
+        operation::{HeldFact, operations},
+    },
+    net::HttpClient,
+    source::{Answers, Head, Inbound, SOURCES, source},
+};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use self::{
+    fake_issuer::{FakeIssuer, NOW},
+    ledger::{BOT, TestLedger, delivery},
+};
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// One token, verified each time, and one that is remembered.
+fn verify(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("verify a token");
+    for (name, remembered_tokens) in [("each time", 0), ("that is remembered", 8192)] {
+        let door = runtime.block_on(async {
+            let issuer = FakeIssuer::start().await;
+            let settings = KeySettings { remembered_tokens, ..KeySettings::default() };
+            let keys = KeyStore::new(HttpClient::new().unwrap(), settings);
+            let clock = Clock::from_fn(|| Timestamp::from_second(NOW).unwrap());
+            let door = Authenticator::new("/api/calls", &issuer.policy(), &keys, clock).unwrap();
+            let authorization = format!("Bearer {}", issuer.token().sign());
+            door.admit(&[authorization.as_bytes()], None).await.unwrap(); // fetches the keys
+            (door, authorization)
+        });
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| runtime.block_on(door.0.admit(&[black_box(door.1.as_bytes())], None)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// A typical body of each source.
+fn read(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read a body");
+    for (name, case) in
+        [("graph", "record-operation-canceled"), ("acs", "cancel-add-participant-succeeded"), ("event-grid", "incoming-call")]
+    {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let body = std::fs::read(folder.join(case).join("body.json")).expect(case);
+        let source = SOURCES.iter().find(|source| source.name() == name).unwrap();
+        let (head, correlation, answers) = (Head::default(), Correlation::default(), Answers::default());
+        group.throughput(Throughput::Bytes(body.len().try_into().unwrap()));
+        group.bench_function(name, |bencher| {
+            let inbound = Inbound { body: &body, head: &head, correlation: &correlation, answers: &answers };
+            bencher.iter(|| source.read(black_box(&inbound)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// The facts of an operation that reported so often.
+fn facts(count: i64) -> Vec<HeldFact> {
+    let item = |status: &str| {
+        let data = json!({ "@odata.type": "#microsoft.graph.recordOperation", "id": "o", "status": status });
+        json!({ "value": [{ "changeType": "updated", "resourceUrl": "/communications/calls/c/operations/o", "resourceData": data }] })
+    };
+    let read = |body: Value| {
+        let body = body.to_string().into_bytes();
+        let (head, correlation, answers) = (Head::default(), Correlation::default(), Answers::default());
+        let inbound = Inbound { body: &body, head: &head, correlation: &correlation, answers: &answers };
+        source("graph").unwrap().read(&inbound).unwrap().notifications.remove(0).facts
+    };
+    let (running, completed) = (read(item("running")), read(item("completed")));
+    (1..=count)
+        .map(|n| {
+            let facts = if n == count { &completed } else { &running };
+            assert!(matches!(facts.fact, Fact::Operation(_)));
+            let identity = Identity(u128::try_from(n).unwrap().to_be_bytes());
+            HeldFact::of(NotificationId(Seq(n)), identity, Timestamp::from_second(NOW + n).unwrap(), false, facts).unwrap()
+        })
+        .collect()
+}
+
+fn derive(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("derive an operation");
+    for count in [1, 10, 1000] {
+        let facts = facts(count);
+        group.bench_with_input(BenchmarkId::from_parameter(count), &facts, |bencher, facts| {
+            bencher.iter(|| operations(black_box(facts), None));
+        });
+    }
+    group.finish();
+}
+
+/// Deliveries of operations that nobody has seen, four to a call, recorded at once.
+fn record(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let ledger = runtime.block_on(TestLedger::new());
+    let mut next = 0;
+    let mut deliveries = |count: usize| -> Vec<Delivery> {
+        let bodies = (0..count).map(|_| {
+            next += 1;
+            ledger::operation(&format!("call-{}", next / 4), &format!("operation-{next}"), "completed")
+        });
+        bodies.map(|body| delivery(&body, None)).collect()
+    };
+    let mut group = criterion.benchmark_group("record");
+    group.measurement_time(Duration::from_secs(10)).sample_size(20);
+    for count in [1, 64, 512] {
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter_batched(
+                || deliveries(usize::try_from(count).unwrap()),
+                |deliveries| {
+                    runtime.block_on(async {
+                        let recorded = deliveries.into_iter().map(|delivery| ledger.ledger.record(&BOT, delivery));
+                        for recorded in futures_util::future::join_all(recorded).await {
+                            recorded.unwrap();
+                        }
+                    });
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+    runtime.block_on(ledger.close());
+}
+
+criterion_group!(benches, verify, read, derive, record);
+criterion_main!(benches);
