@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A target keeps a position, like a follower of the feed; what goes well moves it and leaves nothing behind. What fails, and what
-//! waits behind that because it is about the same call, gets a row, so that the position can pass it ([`Queue`](queue::Queue)).
+//! waits behind that because it is about the same call, gets a row, so that the position can pass it (`queue`).
 //! Position and rows are written about once a second: after a crash what was delivered since then is sent again, under the same id.
 //! `app` starts one task for each target; `http` lists what has a row, and orders it to be tried or skipped.
 
