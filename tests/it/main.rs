@@ -7,6 +7,7 @@ mod bots;
 mod cli;
 mod config;
 mod event_grid;
+mod faults;
 mod feed;
 mod fixtures;
 mod forward;

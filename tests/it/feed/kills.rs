@@ -45,7 +45,7 @@ async fn every_change_reaches_every_follower_once_and_in_order() {
     let mut random = fastrand::Rng::new();
     let followers: Vec<(Heards, Duration, usize)> =
         (0..6).map(|n| (Heards::default(), Duration::from_micros([0, 0, 200, 2000][n % 4]), random.usize(1..200))).collect();
-    for round in 0..=kills() / 4 {
+    for round in 0..=kills(20) / 4 {
         let served = Served::start(folder.path());
         let mut following = JoinSet::new();
         for (heard, slow, patience) in &followers {

@@ -77,7 +77,7 @@ async fn every_notification_reaches_every_bot_in_order_within_its_call() {
         bots[0].url(),
         bots[1].url()
     );
-    for _ in 0..=kills() / 4 {
+    for _ in 0..=kills(20) / 4 {
         let served = Served::start_with(folder.path(), &sections);
         let before = acknowledged.0.lock().unwrap().len();
         let load = Load::start(&served.public, &token, &next, &acknowledged);

@@ -103,6 +103,10 @@ impl Served {
         Ok(Some(Self { public: address("public"), private: address("private"), child }))
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn sigkill(mut self) {
         kill_children(&self.child);
         self.child.kill().unwrap();

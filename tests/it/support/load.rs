@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::app::graph;
 
-/// How often the process is killed: `CALLBACK_LEDGER_KILLS` for the long form.
-pub fn kills() -> usize {
-    std::env::var("CALLBACK_LEDGER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+/// How often the process is killed: `CALLBACK_LEDGER_KILLS` for the long form, else so often.
+pub fn kills(usually: usize) -> usize {
+    std::env::var("CALLBACK_LEDGER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(usually)
 }
 
 const CLIENTS: usize = 8;
