@@ -107,13 +107,17 @@ pub(super) async fn open_beside(options: &Options) -> Result<SqliteConnection, O
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
+    let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("trusted_schema", "OFF")
-        .pragma("temp_store", "MEMORY")
-        .disable_statement_logging()
+        .pragma("temp_store", "MEMORY");
+    // statements without their values, for who asks for `sqlx::query=trace`; slow ones are no news of their own
+    match "trace".parse() {
+        Ok(trace) => options.log_statements(trace).log_slow_statements(trace, Duration::MAX),
+        Err(_unknown) => options.disable_statement_logging(),
+    }
 }
 
 /// The writer: durable at every commit (`synchronous=FULL` syncs the WAL), with a WAL of up to 64 MiB, so that pages that

@@ -61,15 +61,24 @@ impl Served {
         Self::start_at(folder, sections, "127.0.0.1:0")
     }
 
+    /// Starts so that what it logs is in this file.
+    pub fn start_logging(folder: &Path, sections: &str, log: &Path) -> Self {
+        Self::start_saying(folder, sections, "127.0.0.1:0", std::fs::File::create(log).unwrap().into())
+    }
+
     /// Starts with its private listener at this address.
     pub fn start_at(folder: &Path, sections: &str, private: &str) -> Self {
+        Self::start_saying(folder, sections, private, Stdio::null())
+    }
+
+    fn start_saying(folder: &Path, sections: &str, private: &str, log: Stdio) -> Self {
         let file = configuration_with(folder, sections);
         let mut child = binary(folder)
             .args(["serve", "--dev", "--config"])
             .arg(file)
             .env("CALLBACK_LEDGER__PRIVATE__BIND", private)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
