@@ -1,7 +1,7 @@
 //! The SQLite engine: one writer connection, a pool of read-only ones, WAL.
 //!
 //! - here: opening, and what every connection is told
-//! - [`writer`]: the queue and its group commits
+//! - [`writer`], [`checkpoint`]: the queue and its group commits; the log that they are written to
 //! - [`batch`]: one transaction, from deliveries to projections
 //! - [`projection`]: how operations and calls are saved
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
@@ -10,6 +10,7 @@
 //! - [`upkeep`], [`prune`]: verify, rebuild, backup; what retention takes away
 
 mod batch;
+mod checkpoint;
 mod facts;
 mod forwards;
 mod positions;
@@ -120,16 +121,16 @@ fn options(path: &Path) -> SqliteConnectOptions {
     }
 }
 
-/// The writer: durable at every commit (`synchronous=FULL` syncs the WAL), with a WAL of up to 64 MiB, so that pages that
-/// many commits touch are copied back once.
+/// The writer: durable at every commit (`synchronous=FULL` syncs the WAL), with a WAL of about 128 MiB ([`checkpoint`]) and at the most
+/// twice that, so that pages that many commits touch are copied back once.
 fn writing(path: &Path) -> SqliteConnectOptions {
     options(path)
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .pragma("wal_autocheckpoint", "16000")
-        .pragma("journal_size_limit", "67108864")
-        .pragma("cache_size", "-32768")
+        .pragma("wal_autocheckpoint", "64000")
+        .pragma("journal_size_limit", "134217728")
+        .pragma("cache_size", "-49152")
 }
 
 async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {

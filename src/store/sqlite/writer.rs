@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
+    checkpoint::{self, Checkpointer},
     is_refusal,
     positions::Positions,
     rejections, requests, settle,
@@ -55,6 +56,7 @@ pub(in crate::store) struct Writer {
     writable: watch::Sender<bool>,
     changes: Changes,
     closing: CancellationToken,
+    checkpointer: Checkpointer,
     /// One server per ledger.
     _lock: File,
 }
@@ -71,7 +73,7 @@ impl Writer {
     ) -> Self {
         Self {
             connection: Some(opened.writer),
-            connect: opened.connect,
+            connect: opened.connect.clone(),
             master: opened.master,
             clock: options.clock.clone(),
             grace: options.disconnect_grace,
@@ -82,6 +84,7 @@ impl Writer {
             writable,
             changes,
             closing,
+            checkpointer: Checkpointer::start(opened.connect.clone()),
             _lock: opened.lock,
         }
     }
@@ -113,6 +116,7 @@ impl Writer {
             }
         }
         self.flush_rejections().await;
+        self.checkpointer.end().await;
         if let Some(mut connection) = self.connection.take() {
             // Nothing is lost if this fails: the WAL is read at the next start. But who finds one after a clean stop, because a reader
             // was the last to close, may take it for a left-over.
@@ -160,10 +164,18 @@ impl Writer {
             bytes += job.delivery.body.len();
             jobs.push(job);
         }
+        let count = jobs.len();
         match self.commit(&jobs).await {
             Ok(recorded) => jobs.into_iter().zip(recorded).for_each(|(job, recorded)| job.answer(Ok(recorded))),
             Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
             Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error))),
+        }
+        if self.checkpointer.committed(count)
+            && let Some(connection) = &mut self.connection
+            && let Err(error) = checkpoint::now(connection).await
+        {
+            // what ails it will be noticed by the next commit
+            tracing::debug!(%error, "the write-ahead log could not be copied back");
         }
         met
     }
