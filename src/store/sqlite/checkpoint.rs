@@ -14,15 +14,18 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// How many deliveries make the log about 128 MiB long.
-const DELIVERIES: usize = 8000;
+/// How long the log may become, about, in pages (128 MiB); and how many pages a commit writes whatever is in it, and for each delivery:
+/// measured, at one delivery a commit and at 32.
+const PAGES: usize = 32_000;
+const PAGES_A_COMMIT: usize = 12;
+const PAGES_A_DELIVERY: usize = 3;
 
 /// Who copies.
 pub(super) struct Checkpointer {
     wanted: Arc<Notify>,
     copied: Arc<AtomicBool>,
-    /// Since it was last wanted.
-    deliveries: usize,
+    /// Written since it was last wanted.
+    pages: usize,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -31,14 +34,14 @@ impl Checkpointer {
     pub(super) fn start(connect: SqliteConnectOptions) -> Self {
         let (wanted, copied, stop) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let task = tokio::spawn(copy(connect, Arc::clone(&wanted), Arc::clone(&copied), stop.clone()));
-        Self { wanted, copied, deliveries: 0, stop, task }
+        Self { wanted, copied, pages: 0, stop, task }
     }
 
-    /// So many deliveries were committed. Whether the writer is to copy what is left now.
+    /// So many deliveries were committed at once. Whether the writer is to copy what is left now.
     pub(super) fn committed(&mut self, deliveries: usize) -> bool {
-        self.deliveries += deliveries;
-        if self.deliveries >= DELIVERIES {
-            self.deliveries = 0;
+        self.pages += PAGES_A_COMMIT + PAGES_A_DELIVERY * deliveries;
+        if self.pages >= PAGES {
+            self.pages = 0;
             self.wanted.notify_one();
         }
         self.copied.swap(false, Ordering::Relaxed)
@@ -77,6 +80,8 @@ async fn try_copy(connect: &SqliteConnectOptions, connection: &mut Option<Sqlite
         Some(connection) => connection,
         none => none.insert(connect.connect().await?),
     };
+    // what came during the first time is little enough the second time that the writer is left with hardly anything
+    now(connection).await?;
     now(connection).await
 }
 
