@@ -3,6 +3,10 @@
 //! Pure: it is told what came and how a try went, and asked what to do now. Every unit that is not settled is in here: those that were
 //! never tried, those whose try failed, and those that wait behind one of these because they are about the same call.
 
+mod held;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -12,48 +16,18 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use self::held::{Flight, Held, pause};
 use super::circuit::{Circuit, Failure};
 use crate::{
     domain::ids::Seq,
     store::forwards::{ForwardState, Tries, Unit},
 };
 
-/// The pause after the first failure; it doubles with each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The longest pause that a bot may ask for.
 const LONGEST_ASKED: Duration = Duration::from_hours(1);
 /// How many units may be here without a row, and how many in all: then no more of the log is read until some are settled.
 const UNTRIED: usize = 1024;
 const HELD: usize = 20_000;
-
-/// A unit in the queue.
-#[derive(Debug)]
-struct Held {
-    unit: Arc<Unit>,
-    tries: Tries,
-    due: Instant,
-    flight: Flight,
-    /// Whether it may have a row in the ledger, and whether that says how it now stands.
-    has_row: bool,
-    told: bool,
-}
-
-impl Held {
-    /// From when its time counts: positions are microseconds.
-    fn began(&self) -> Seq {
-        self.tries.since.map_or(self.unit.id.0, |since| Seq(since.as_microsecond()))
-    }
-}
-
-/// Whether a unit is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flight {
-    Not,
-    ForTheFirstTime,
-    Again,
-}
 
 /// What is not settled yet, of one target.
 #[derive(Debug)]
@@ -357,9 +331,8 @@ impl Queue {
         for (unit, state, tries) in news.rows {
             match (state, self.held.get_mut(&unit.id.0.0)) {
                 (ForwardState::Dead, _) => self.dead.push((Arc::new(unit), tries)),
-                // it may have a row by now or not: until the next news it counts as having none
                 (ForwardState::Waiting, Some(held)) => {
-                    // it may have an older row, so it keeps its mark, but nothing may pass it
+                    // it may have a row by now, or an older one, so it keeps its mark; but nothing may pass it
                     held.told = false;
                     self.rowless.insert(unit.id.0.0);
                 }
@@ -415,13 +388,3 @@ impl Queue {
         }
     }
 }
-
-/// The pause before the next try: doubled each time, and somewhere between half of that and all of it, so that those which failed
-/// together do not come back together. `chance` is between 0 and 1.
-fn pause(attempts: u32, chance: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(LONGEST_PAUSE).mul_f64(chance.mul_add(0.5, 0.5))
-}
-
-#[cfg(test)]
-mod tests;

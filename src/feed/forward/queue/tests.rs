@@ -1,7 +1,10 @@
 //! The queue and its circuit, step by step.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-use super::*;
+use super::{
+    held::{FIRST_PAUSE, LONGEST_PAUSE},
+    *,
+};
 use crate::domain::ids::{DeliveryId, NotificationId};
 
 fn unit(id: i64, calls: &[i64]) -> Unit {
