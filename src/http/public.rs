@@ -23,8 +23,8 @@ use actix_web::{
     http::{
         Method, StatusCode,
         header::{
-            ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-            LOCATION, USER_AGENT,
+            ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+            USER_AGENT,
         },
     },
     web::{self, Payload, ServiceConfig, ThinData},
@@ -33,6 +33,7 @@ use percent_encoding::{percent_decode, percent_decode_str};
 use tokio::time::timeout;
 
 use super::{
+    end_to_end::end_to_end,
     metrics::Metrics,
     problem::{Problem, not_accepted},
 };
@@ -167,35 +168,15 @@ fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
             chain_id: text("x-microsoft-skype-chain-id"),
             message_id: text("x-microsoft-skype-message-id"),
         },
-        headers: if receiver.keeps_heads() { end_to_end(headers) } else { Vec::new() },
+        headers: if receiver.keeps_heads() { header_block(headers) } else { Vec::new() },
         received_at: receiver.now(),
     }
 }
 
-/// The headers that concern who reads the body in the end, as HTTP writes them: not those of this connection (RFC 9110, §7.6.1), nor
-/// what whoever passes it on says anew.
-fn end_to_end(headers: &HeaderMap) -> Vec<u8> {
-    const OURS: &[&str] = &[
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let named = |name: &str| {
-        let listed = headers.get_all(CONNECTION).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        listed.map(str::trim).any(|listed| listed.eq_ignore_ascii_case(name))
-    };
+/// The headers that concern who reads the body in the end, as HTTP writes them.
+fn header_block(headers: &HeaderMap) -> Vec<u8> {
     let mut block = Vec::with_capacity(2048);
-    for (name, value) in headers.iter().filter(|(name, _)| !OURS.contains(&name.as_str()) && !named(name.as_str())) {
+    for (name, value) in end_to_end(headers) {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             block.extend_from_slice(part);
         }

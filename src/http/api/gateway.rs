@@ -6,7 +6,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
+        header::{HeaderMap, HeaderValue},
     },
     web::{Data, Payload},
 };
@@ -14,7 +14,10 @@ use actix_web::{
 use super::{Api, Leave, register::MAX_DEADLINE};
 use crate::{
     gateway::{BotRequest, MAX_REQUEST, NotForwarded},
-    http::problem::{Problem, not_recorded},
+    http::{
+        end_to_end::{BETWEEN_NEIGHBOURS, end_to_end},
+        problem::{Problem, not_recorded},
+    },
     net::{header_bytes, header_text},
 };
 
@@ -24,27 +27,13 @@ pub(super) const TOKEN_HEADER: &str = "callback-ledger-token";
 /// The header that says how long what is asked for may take, in seconds.
 const DEADLINE_HEADER: &str = "callback-ledger-deadline";
 
-/// What stays behind on either way: what is between two neighbours (RFC 9110 §7.6.1), our own, and what tells of the machine that
-/// the bot runs on. Bodies are asked for as they are, so that the answer can be read.
-const KEPT_BACK: &[&str] = &[
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "host",
-    "content-length",
-    "expect",
-    "accept-encoding",
-    "cookie",
-    "forwarded",
-    TOKEN_HEADER,
-    DEADLINE_HEADER,
-];
+/// What stays behind besides what is between two neighbours: our own, and what tells of the machine that the bot runs on.
+const KEPT_BACK: &[&str] = &["cookie", "forwarded", TOKEN_HEADER, DEADLINE_HEADER];
+
+/// Whether a header stays behind on either way.
+fn is_kept_back(name: &str) -> bool {
+    BETWEEN_NEIGHBOURS.contains(&name) || KEPT_BACK.contains(&name)
+}
 
 /// Any method, any path behind `/gateway/<source>`.
 pub(super) async fn pass_on(api: Data<Api>, request: HttpRequest, payload: Payload) -> HttpResponse {
@@ -77,7 +66,7 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
     let answer = gateway.forward(writer, asked).await.map_err(problem)?;
     let status = StatusCode::from_u16(answer.status).map_err(|_odd| Problem::UpstreamUnreachable)?;
     let mut response = HttpResponse::build(status);
-    for (name, value) in answer.headers.iter().filter(|(name, _)| !KEPT_BACK.contains(&name.as_str())) {
+    for (name, value) in answer.headers.iter().filter(|(name, _)| !is_kept_back(name)) {
         if let Ok(value) = HeaderValue::from_bytes(&header_bytes(value)) {
             response.append_header((name.as_str(), value));
         }
@@ -94,24 +83,10 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(invalid)
 }
 
-/// The headers that are passed on; those that `Connection` names are not.
+/// The headers that are passed on.
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
-    let named: Vec<String> = headers
-        .get_all(CONNECTION)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    let is_passed = |name: &HeaderName| {
-        let name = name.as_str();
-        *name != *CONTENT_LENGTH.as_str()
-            && !KEPT_BACK.contains(&name)
-            && !name.starts_with("x-forwarded-")
-            && !named.iter().any(|named| named == name)
-    };
-    headers
-        .iter()
-        .filter(|(name, _)| is_passed(name))
+    end_to_end(headers)
+        .filter(|(name, _)| !KEPT_BACK.contains(&name.as_str()) && !name.as_str().starts_with("x-forwarded-"))
         .map(|(name, value)| (name.as_str().to_owned(), header_text(value.as_bytes())))
         .collect()
 }
