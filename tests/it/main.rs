@@ -18,6 +18,7 @@ mod kill;
 mod law;
 mod layering;
 mod ledger;
+mod lookups;
 mod plans;
 mod platform;
 mod questions;

@@ -23,6 +23,7 @@ const GROWING: &[&str] = &[
     "due",
     "forward",
     "held",
+    "lookup",
     "notification",
     "operation",
     "request",
@@ -36,6 +37,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("SELECT id FROM request WHERE open", "the partial index holds those that are open"),
     ("SELECT call.id, about.subject", "a row or two, out of a selection of its own"),
     ("UPDATE request SET stray = 1 WHERE call_id IN (SELECT id FROM call WHERE call_id LIKE", "a migration, once"),
+    ("INSERT INTO lookup (segment, hash, operation) SELECT 1,", "a migration, once"),
+    ("INSERT INTO lookup_segment (id, sorted_to, entries, oldest, newest) SELECT 1,", "a migration, once"),
 ];
 
 /// Every list with each of its filters, every thing by itself.
@@ -171,7 +174,8 @@ async fn no_statement_looks_through_a_table_that_grows() {
     let mut connection = behind(&folder.path().join("test.db")).await;
     let mut wrong = Vec::new();
     for statement in &statements {
-        if ALLOWED.iter().any(|(begin, _why)| statement.starts_with(begin)) {
+        let in_a_line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+        if ALLOWED.iter().any(|(begin, _why)| in_a_line.starts_with(begin)) {
             continue;
         }
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
@@ -181,7 +185,7 @@ async fn no_statement_looks_through_a_table_that_grows() {
             // the newest or the next so many, by the order in which they lie
             let bounded = statement.contains("LIMIT") && !step.contains("COVERING");
             if scanned.is_some_and(|table| GROWING.contains(&table)) && !bounded {
-                wrong.push(format!("{step}\n    {}", statement.split_whitespace().collect::<Vec<_>>().join(" ")));
+                wrong.push(format!("{step}\n    {in_a_line}"));
             }
         }
     }

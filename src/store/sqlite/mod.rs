@@ -3,7 +3,7 @@
 //! - here: opening, and what every connection is told
 //! - [`writer`], [`checkpoint`]: the queue and its group commits; the log that they are written to
 //! - [`batch`]: one transaction, from deliveries to projections
-//! - [`projection`]: how operations and calls are saved
+//! - [`projection`]: how operations and calls are saved; [`lookup`]: how operations are found
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
@@ -13,6 +13,7 @@ mod batch;
 mod checkpoint;
 mod facts;
 mod forwards;
+mod lookup;
 mod positions;
 mod projection;
 pub(super) mod prune;
@@ -33,7 +34,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
@@ -41,7 +41,6 @@ use sqlx::{
 };
 
 use super::{MasterKey, OpenError, Options, StoreError, key_path};
-use crate::domain::ids::PlatformId;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -259,13 +258,6 @@ pub(super) fn is_interrupt(error: &sqlx::Error) -> bool {
 /// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `RANGE`.
 fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(1 | 18 | 19 | 20 | 25)) || matches!(error, sqlx::Error::Encode(_))
-}
-
-/// 64 bits by which an id is found (`operation.operation_hash`, `operation.context_hash`). GUIDs hash alike in every spelling.
-fn lookup_hash(id: &str) -> Option<i64> {
-    let id = PlatformId::parse(id)?;
-    let digest = digest::digest(&digest::SHA256, id.as_str().as_bytes());
-    digest.as_ref().first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes))
 }
 
 /// The place that a call's wrapped data key is sealed for.

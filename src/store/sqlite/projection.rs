@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{instant, json},
-    lookup_hash,
+    lookup,
 };
 use crate::{
     domain::{
@@ -82,6 +82,21 @@ pub(super) struct SavedOperation {
     pub(super) call: i64,
     pub(super) subject: String,
     pub(super) operation: Operation,
+    /// Hashes of its id and of its context.
+    pub(super) found_by: (Option<i64>, Option<i64>),
+}
+
+impl SavedOperation {
+    pub(super) fn new(call: i64, subject: String, operation: Operation) -> Self {
+        let id = operation.operation_id.as_ref().map(PlatformId::as_str);
+        let found_by = (id.and_then(lookup::hash), operation.context.as_deref().and_then(lookup::hash));
+        Self { call, subject, operation, found_by }
+    }
+
+    /// Whether this, which it was before, is found by the same.
+    pub(super) fn is_found_like(&self, was: &Operation) -> bool {
+        was.operation_id == self.operation.operation_id && was.context == self.operation.context
+    }
 }
 
 /// A call on its way to its row. The left half is written once, the story again and again.
@@ -180,7 +195,7 @@ pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<String, StoreEr
 }
 
 fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
-    let SavedOperation { call, subject, operation } = saved;
+    let SavedOperation { call, subject, operation, found_by } = saved;
     let milliseconds = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let id = operation.operation_id.as_ref().map(PlatformId::as_str);
     let context = operation.context.as_deref();
@@ -197,10 +212,10 @@ fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
         call,
         subject,
         id,
-        id.and_then(lookup_hash),
+        found_by.0,
         &operation.kind,
         context,
-        context.and_then(lookup_hash),
+        found_by.1,
         operation.state.as_str(),
         &operation.result,
         times,
@@ -227,7 +242,7 @@ pub(super) fn call_rows(saved: &[SavedCall]) -> Result<String, StoreError> {
             let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
             let state = call.story.state().map(CallState::as_str);
             let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
-            let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup_hash(id.as_str()));
+            let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup::hash(id.as_str()));
             let connected = hash(call.story.connected_as.as_ref());
             let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at, connected);
             (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)

@@ -13,7 +13,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{Batched, json},
-    facts, lookup_hash,
+    facts,
+    lookup::{self, found_sql},
     positions::Positions,
     requests::{PLACE, move_to},
 };
@@ -70,7 +71,7 @@ impl Lead<'_> {
             Self::Operation(id) => ("operation", id),
             Self::Conversation(id) => ("conversation", id),
         };
-        lookup_hash(&format!("{source} {what} {id}"))
+        lookup::hash(&format!("{source} {what} {id}"))
     }
 }
 
@@ -222,15 +223,17 @@ async fn by_operation(connection: &mut SqliteConnection, source: &str, request: 
     let mut calls = BTreeSet::new();
     for id in operations(request) {
         let acts_on_it = request.facts.acts_on.as_ref() == Some(id);
-        let found: Vec<i64> = sqlx::query_scalar(
+        let found: Vec<i64> = sqlx::query_scalar(concat!(
             "SELECT DISTINCT operation.call_id
              FROM operation
              JOIN call ON call.id = operation.call_id
-             WHERE operation_hash = ?1 AND operation_id = ?2 AND operation.source = ?3
+             WHERE operation.id IN (",
+            found_sql!("?1", "operation_hash"),
+            ") AND operation_hash = ?1 AND operation_id = ?2 AND operation.source = ?3
                AND (notifications > 0 OR ?4) AND substr(call.call_id, 1, length(?5)) <> ?5
              LIMIT 2",
-        )
-        .bind(lookup_hash(id.as_str()))
+        ))
+        .bind(lookup::hash(id.as_str()))
         .bind(id.as_str())
         .bind(source)
         .bind(acts_on_it)
@@ -251,18 +254,20 @@ async fn by_tag(connection: &mut SqliteConnection, source: &str, request: &HeldR
     }
     // what was written down before it was sent cannot have begun what was there already
     let since = if request.facts.via == Via::Gateway { request.id.0.0 } else { 0 };
-    let found: Vec<i64> = sqlx::query_scalar(
+    let found: Vec<i64> = sqlx::query_scalar(concat!(
         "SELECT id FROM (
              SELECT id FROM call
              WHERE connected_hash = ?1 AND source = ?2 AND id > ?3 AND story ->> '$.connectedAs' = ?4
              UNION
              SELECT call_id FROM operation
-             WHERE context_hash = ?1 AND operation.source = ?2 AND call_id > ?3 AND notifications > 0
+             WHERE operation.id IN (",
+        found_sql!("?1", "context_hash"),
+        ") AND context_hash = ?1 AND operation.source = ?2 AND call_id > ?3 AND notifications > 0
                AND kind IN (SELECT value FROM json_each(?5))
          )
          LIMIT ?6",
-    )
-    .bind(lookup_hash(tag.as_str()))
+    ))
+    .bind(lookup::hash(tag.as_str()))
     .bind(source)
     .bind(since)
     .bind(tag.as_str())
@@ -301,7 +306,7 @@ async fn by_conversation(
            AND operation.kind = ?4 AND operation.id > ?5 AND notifications > 0 AND operation.requested_at IS NULL
          LIMIT 2",
     )
-    .bind(lookup_hash(conversation.as_str()))
+    .bind(lookup::hash(conversation.as_str()))
     .bind(source)
     .bind(conversation.as_str())
     .bind(&request.facts.kind)

@@ -11,7 +11,9 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     batch::{instant, json},
-    body_place, call_key_place, delivery_key_place, facts, open_beside,
+    body_place, call_key_place, delivery_key_place, facts,
+    lookup::{self, lost_sql},
+    open_beside,
     projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
     read::LedgerReader,
 };
@@ -101,6 +103,10 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "a quarantined notification that counts for a call",
         "SELECT id FROM notification WHERE disposition = 'quarantined' AND call_id <> 0 LIMIT 20",
+    ),
+    (
+        "an operation that its id or its context does not find",
+        concat!("SELECT id FROM operation WHERE ", lost_sql!(), " LIMIT 20"),
     ),
     (
         "a body without a key",
@@ -234,11 +240,11 @@ async fn rebuild_operations(
         .filter(|((call, _), _)| !requested.contains_key(call))
         .flat_map(|((call, subject), facts)| {
             let told = operations(facts, lapses.get(call)).into_iter();
-            told.map(|operation| SavedOperation { call: *call, subject: subject.clone(), operation })
+            told.map(|operation| SavedOperation::new(*call, subject.clone(), operation))
         })
         .chain(requested.iter().flat_map(|(call, facts)| {
             let told = facts.told(lapses.get(call)).into_iter();
-            told.map(|(subject, operation)| SavedOperation { call: *call, subject, operation })
+            told.map(|(subject, operation)| SavedOperation::new(*call, subject, operation))
         }))
         .collect();
     let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
@@ -246,6 +252,12 @@ async fn rebuild_operations(
     projection::save_operations(connection, &saved, &gone).await?;
     let now = operation_rows(connection, calls).await?;
     differences.extend(differing("operation op_", &held, &now));
+    let lost = lookup::mend(connection, calls).await?;
+    differences.extend(lost.into_iter().filter(|id| held.get(id) == now.get(id)).map(|id| Difference {
+        what: format!("lookup of op_{id:x}"),
+        held: "nothing".to_owned(),
+        derived: "its id or its context".to_owned(),
+    }));
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use super::{
     batch::{self, Batched},
     checkpoint::{self, Checkpointer},
     is_refusal,
+    lookup::{self, Steps},
     positions::Positions,
     rejections, requests, settle,
     work::{Job, Work},
@@ -57,6 +58,7 @@ pub(in crate::store) struct Writer {
     changes: Changes,
     closing: CancellationToken,
     checkpointer: Checkpointer,
+    lookups: Steps,
     /// One server per ledger.
     _lock: File,
 }
@@ -85,6 +87,7 @@ impl Writer {
             changes,
             closing,
             checkpointer: Checkpointer::start(opened.connect.clone()),
+            lookups: Steps::new(),
             _lock: opened.lock,
         }
     }
@@ -108,6 +111,9 @@ impl Writer {
                     self.flush_rejections().await;
                     self.settle().await;
                     self.forget_tokens().await;
+                    while self.lookups.is_welcome() && self.jobs.is_empty() && *self.writable.borrow() {
+                        self.sort_lookups().await;
+                    }
                 }
                 work = self.jobs.recv() => match work {
                     Some(work) => self.take(work).await,
@@ -144,7 +150,23 @@ impl Writer {
                     let _gone = reply.send(answered);
                 }
             }
+            if self.lookups.is_due() {
+                self.sort_lookups().await;
+            }
         }
+    }
+
+    /// Nobody waits for it, and nothing depends on it: it will be tried again.
+    async fn sort_lookups(&mut self) {
+        let more = match self.connect().await {
+            Ok((connection, _positions)) => lookup::step(connection).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &more {
+            // what ails it will be noticed by the next commit
+            tracing::debug!(%error, "lookups could not be sorted");
+        }
+        self.lookups.done(more.unwrap_or(false));
     }
 
     /// Commits this delivery and those that wait behind it; returns what else it met.
@@ -328,7 +350,8 @@ impl Writer {
     }
 
     /// Tells those who listen what was committed.
-    fn tell(&self, took: Duration, deliveries: usize, batched: Batched) {
+    fn tell(&mut self, took: Duration, deliveries: usize, batched: Batched) {
+        self.lookups.come(batched.lines);
         (self.observer)(&Committed { deliveries, took, kinds: batched.kinds, finals: batched.finals });
         if !batched.changed.is_empty() {
             // Nobody listening is no error.

@@ -31,10 +31,10 @@ use crate::{
 macro_rules! insert_changes_sql {
     ($rows:literal, $at:literal) => {
         concat!(
-            "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state)
+            "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state, operation_hash, context_hash)
              SELECT value ->> 0, ",
             $at,
-            ", value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+            ", value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
              FROM jsonb_each(",
             $rows,
             ")"
@@ -172,8 +172,11 @@ impl Changed {
                     context: operation.context.clone(),
                 });
             }
-            self.changes.push(Change::operation(positions, call, &operation));
-            self.saved.push(SavedOperation { call, subject, operation });
+            let saved = SavedOperation::new(call, subject, operation);
+            // what it is found by is told once
+            let is_found = was.is_some_and(|was| saved.is_found_like(was));
+            self.changes.push(Change::operation(positions, &saved, is_found));
+            self.saved.push(saved);
         }
     }
 }
@@ -187,9 +190,15 @@ pub(in crate::store::sqlite) struct Change {
     notification: Option<i64>,
     operation: Option<i64>,
     state: Option<&'static str>,
+    /// By what the operation is found: hashes of its id and of its context.
+    found_by: (Option<i64>, Option<i64>),
 }
 
 impl Change {
+    const fn of(seq: i64, kind: &'static str, state: Option<&'static str>) -> Self {
+        Self { seq, kind, call: None, notification: None, operation: None, state, found_by: (None, None) }
+    }
+
     /// A notification's position is its place in the log.
     pub(super) fn notification(planned: &Planned<'_>) -> Self {
         let state = match &planned.facts.fact {
@@ -198,28 +207,26 @@ impl Change {
             Fact::Participants(_) | Fact::Other => None,
         };
         let call = planned.call.map(|(call, _)| call);
-        Self { seq: planned.id, kind: "notification", call, notification: Some(planned.id), operation: None, state }
+        Self { call, notification: Some(planned.id), ..Self::of(planned.id, "notification", state) }
     }
 
     /// A request's position is its place in the log.
     pub(in crate::store::sqlite) const fn request(id: i64, call: i64) -> Self {
-        Self { seq: id, kind: "request", call: Some(call), notification: None, operation: None, state: None }
+        Self { call: Some(call), ..Self::of(id, "request", None) }
     }
 
-    pub(in crate::store::sqlite) fn operation(positions: &mut Positions, call: i64, operation: &Operation) -> Self {
+    fn operation(positions: &mut Positions, saved: &SavedOperation, is_found: bool) -> Self {
         Self {
-            seq: positions.next().0,
-            kind: "operation",
-            call: Some(call),
-            notification: None,
-            operation: Some(operation.id.0.0),
-            state: Some(operation.state.as_str()),
+            call: Some(saved.call),
+            operation: Some(saved.operation.id.0.0),
+            found_by: if is_found { (None, None) } else { saved.found_by },
+            ..Self::of(positions.next().0, "operation", Some(saved.operation.state.as_str()))
         }
     }
 
     fn call(positions: &mut Positions, call: &Call) -> Self {
         let state = call.story.state().map(CallState::as_str);
-        Self { seq: positions.next().0, kind: "call", call: Some(call.id), notification: None, operation: None, state }
+        Self { call: Some(call.id), ..Self::of(positions.next().0, "call", state) }
     }
 }
 
@@ -240,7 +247,10 @@ pub(in crate::store::sqlite) async fn insert_changes(
 }
 
 fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
-    let row = |change: &Change| (change.seq, change.kind, change.call, change.notification, change.operation, change.state);
+    let row = |change: &Change| {
+        let about = (change.call, change.notification, change.operation);
+        (change.seq, change.kind, about.0, about.1, about.2, change.state, change.found_by.0, change.found_by.1)
+    };
     json(&changes.iter().map(row).collect::<Vec<_>>())
 }
 

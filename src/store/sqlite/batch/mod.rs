@@ -61,6 +61,8 @@ pub(super) struct Batched {
     pub(super) kinds: Vec<Option<String>>,
     /// The final states that operations reached.
     pub(super) finals: Vec<State>,
+    /// How many lines of the change log.
+    pub(super) lines: usize,
 }
 
 impl Batched {
@@ -68,6 +70,7 @@ impl Batched {
     pub(super) fn add(&mut self, more: Self) {
         self.changed.extend(more.changed);
         self.finals.extend(more.finals);
+        self.lines += more.lines;
     }
 }
 
@@ -128,6 +131,7 @@ pub(super) async fn record(
     } else {
         new.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
     };
+    batched.lines = changes.len();
     if leads.is_empty() && gone.is_empty() {
         save_and_commit(connection, positions, &saved_calls, &saved, &changes).await?;
         return Ok(batched);

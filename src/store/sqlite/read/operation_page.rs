@@ -11,7 +11,10 @@ use crate::{
     store::{
         StoreError,
         rows::{OperationFilter, PageRequest},
-        sqlite::{batch::json, lookup_hash},
+        sqlite::{
+            batch::json,
+            lookup::{self, Part},
+        },
     },
 };
 
@@ -24,26 +27,48 @@ pub(super) const SELECT_OPERATION: &str = "SELECT operation.id, call.source, cal
  JOIN call ON call.id = operation.call_id
  WHERE true";
 
-/// The operations that match as they are written, or else (`lapsed`) those of whatever state that have ended with their calls by
-/// `now` without that having been written down: few, unless nobody has served the ledger since.
+/// Which of the operations that match.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which<'a> {
+    /// As they are written.
+    Written,
+    /// As they are written, of those that a part of the lookups speaks of.
+    In(&'a Part),
+    /// Of whatever state they are written: that have ended with their calls by now, without that having been written down. Few, unless
+    /// nobody has served the ledger since.
+    Lapsed,
+}
+
+/// Whether operations are best found by their ids or contexts: by [`Which::In`].
+pub(super) const fn is_looked_up(filter: &OperationFilter) -> bool {
+    filter.call_id.is_none() && (filter.operation_id.is_some() || filter.context.is_some())
+}
+
 pub(super) fn page_sql(
     deadlines: &Deadlines,
     filter: &OperationFilter,
     page: PageRequest,
     now: Timestamp,
-    lapsed: bool,
+    which: Which<'_>,
 ) -> Result<QueryBuilder<Sqlite>, StoreError> {
     let mut sql = QueryBuilder::new(SELECT_OPERATION);
     let mut lead = Lead::default();
+    if matches!(which, Which::Lapsed) {
+        push_have_lapsed(&mut sql, &mut lead, filter, now)?;
+    }
     if let Some(call) = &filter.call_id {
         let of_calls = " AND {}operation.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
         lead.push(&mut sql, of_calls).push_bind(call.as_str()).push(")");
     }
     if let Some(id) = &filter.operation_id {
-        lead.push(&mut sql, " AND {}operation_hash = ").push_bind(lookup_hash(id.as_str()));
+        let hash = lookup::hash(id.as_str());
+        push_found(&mut sql, &mut lead, which, "operation_hash", hash)?;
+        sql.push(" AND +operation_hash = ").push_bind(hash);
     }
     if let Some(context) = &filter.context {
-        lead.push(&mut sql, " AND {}context_hash = ").push_bind(lookup_hash(context));
+        let hash = lookup::hash(context);
+        push_found(&mut sql, &mut lead, which, "context_hash", hash)?;
+        sql.push(" AND +context_hash = ").push_bind(hash);
     }
     if let Some(overdue) = filter.overdue {
         if overdue {
@@ -71,23 +96,14 @@ pub(super) fn page_sql(
         lead.push(&mut sql, " AND {}subcode = ").push_bind(subcode);
     }
     match filter.state {
-        _ if lapsed => {
-            lead.push(&mut sql, " AND {}operation.call_id IN (SELECT id FROM call AS due WHERE settled = 0 AND lapses_at <= ");
-            sql.push_bind(now.as_millisecond()).push(") AND +operation.state IN ('requested', 'accepted', 'running')");
-            // as `State::lapsed` says
-            let is_done = filter.state == Some(State::Completed);
-            sql.push(if is_done { " AND " } else { " AND NOT " });
-            sql.push("(+operation.state IN ('requested', 'accepted') AND +kind IN (SELECT value FROM json_each(");
-            sql.push_bind(json(SILENT)?).push(")))");
-        }
-        Some(state) => {
+        Some(state) if !matches!(which, Which::Lapsed) => {
             lead.push(&mut sql, " AND {}operation.state = ").push_bind(state.as_str());
             if !state.is_final() {
                 sql.push(" AND NOT ");
                 push_lapsed(&mut sql, now);
             }
         }
-        None => {}
+        _ => {}
     }
     if let Some(kind) = &filter.kind {
         lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
@@ -98,6 +114,38 @@ pub(super) fn page_sql(
     times(&mut sql, "operation.id", "operation.first_seen_at", filter.since, filter.until);
     newest_first(&mut sql, "operation.id", page);
     Ok(sql)
+}
+
+fn push_found(
+    sql: &mut QueryBuilder<Sqlite>,
+    lead: &mut Lead,
+    which: Which<'_>,
+    column: &'static str,
+    hash: Option<i64>,
+) -> Result<(), StoreError> {
+    if let Which::In(part) = which
+        && !lead.taken
+    {
+        lead.push(sql, " AND {}operation.id IN (");
+        part.push(sql, column, hash)?.push(")");
+    }
+    Ok(())
+}
+
+fn push_have_lapsed(
+    sql: &mut QueryBuilder<Sqlite>,
+    lead: &mut Lead,
+    filter: &OperationFilter,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    lead.push(sql, " AND {}operation.call_id IN (SELECT id FROM call AS due WHERE settled = 0 AND lapses_at <= ");
+    sql.push_bind(now.as_millisecond()).push(") AND +operation.state IN ('requested', 'accepted', 'running')");
+    // as `State::lapsed` says
+    let is_done = filter.state == Some(State::Completed);
+    sql.push(if is_done { " AND " } else { " AND NOT " });
+    sql.push("(+operation.state IN ('requested', 'accepted') AND +kind IN (SELECT value FROM json_each(");
+    sql.push_bind(json(SILENT)?).push(")))");
+    Ok(())
 }
 
 /// How many are overdue, counted up to a limit, so that a scrape of the metrics costs little whatever has been left open.

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
 };
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{
     LedgerReader,
-    operation_page::{SELECT_OPERATION, overdue_sql, page_sql},
+    operation_page::{SELECT_OPERATION, Which, is_looked_up, overdue_sql, page_sql},
     paged, read_json,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
         sqlite::{
             batch::{instant, json},
             facts,
+            lookup::Part,
             projection::{self, held_facts},
             requests::PLACE,
         },
@@ -44,17 +45,47 @@ impl LedgerReader {
         now: Timestamp,
     ) -> Result<Page<OperationRow>, StoreError> {
         let mut connection = self.connection().await?;
-        let mut rows: Vec<OperationSql> =
-            page_sql(&self.deadlines, filter, page, now, false)?.build_query_as().fetch_all(&mut *connection).await?;
+        let mut rows = if is_looked_up(filter) {
+            self.look_up(&mut connection, filter, page, now).await?
+        } else {
+            page_sql(&self.deadlines, filter, page, now, Which::Written)?.build_query_as().fetch_all(&mut *connection).await?
+        };
         if matches!(filter.state, Some(State::Failed | State::Completed)) {
             // some may have ended with their calls by now without anybody having written it down
-            let mut lapsed = page_sql(&self.deadlines, filter, page, now, true)?;
+            let mut lapsed = page_sql(&self.deadlines, filter, page, now, Which::Lapsed)?;
             rows.extend(lapsed.build_query_as().fetch_all(&mut *connection).await?);
             rows.sort_by_key(|row: &OperationSql| Reverse(row.id));
         }
         let mut rows = self.read(&mut connection, rows, now).await?;
         rows.retain(|row| filter.state.is_none_or(|state| row.state == state));
         Ok(paged(rows, page, |row| row.id.0))
+    }
+
+    /// The operations that match as they are written, by their ids or contexts: part by part, until nothing newer can follow.
+    async fn look_up(
+        &self,
+        connection: &mut SqliteConnection,
+        filter: &OperationFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Vec<OperationSql>, StoreError> {
+        let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1);
+        let mut found: BTreeMap<Reverse<i64>, OperationSql> = BTreeMap::new();
+        let mut parts = VecDeque::from([Part::lines()]);
+        let mut has_begun = false;
+        while let Some(part) = parts.pop_front() {
+            let mut sql = page_sql(&self.deadlines, filter, page, now, Which::In(&part))?;
+            let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+            found.extend(rows.into_iter().map(|row| (Reverse(row.id), row)));
+            if !has_begun {
+                has_begun = true;
+                parts.extend(Part::segments(connection).await?);
+            }
+            if found.keys().nth(wanted - 1).is_some_and(|last| parts.front().is_none_or(|next| last.0 > next.newest)) {
+                break;
+            }
+        }
+        Ok(found.into_values().take(wanted).collect())
     }
 
     /// One operation as of `now`, by its id or by the id of any fact that has become a part of it.

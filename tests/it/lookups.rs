@@ -1,0 +1,122 @@
+//! Operations are found by their ids and contexts at any time, also while what finds them is being sorted.
+
+use std::time::Duration;
+
+use callback_ledger::{
+    domain::ids::PlatformId,
+    store::{
+        prune, rebuild,
+        rows::{OperationFilter, OperationRow, PageRequest},
+        verify,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::ledger::{BOT, TestLedger, count, delivery, envelope, execute, item};
+
+const SHARED: &str = "always-the-same";
+/// More than a segment of 16,384 ids and contexts, and some that are not sorted yet.
+const BODIES: usize = 90;
+const ITEMS: usize = 200;
+
+/// How many lines of the change log are sorted at a time, and how many are still to be.
+const LINES: i64 = 4096;
+const UNSORTED: &str = "SELECT count(*) FROM change WHERE seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment)";
+
+fn body(bodies: usize) -> Value {
+    let items: Vec<Value> = (0..ITEMS)
+        .map(|at| {
+            let n = bodies * ITEMS + at;
+            let context = if n.is_multiple_of(2) { SHARED.to_owned() } else { format!("context-{n}") };
+            let data = json!({
+                "@odata.type": "#microsoft.graph.playPromptOperation", "id": format!("operation-{n}"), "status": "completed",
+                "clientContext": context,
+            });
+            item("updated", &format!("calls/call-{bodies}/operations/operation-{n}"), &data)
+        })
+        .collect();
+    envelope(&items)
+}
+
+async fn found(ledger: &TestLedger, filter: &OperationFilter, page: PageRequest) -> Vec<OperationRow> {
+    ledger.reader().operations(filter, page, Timestamp::now()).await.unwrap().rows
+}
+
+fn by_id(n: usize) -> OperationFilter {
+    OperationFilter { operation_id: PlatformId::parse(&format!("operation-{n}")), ..OperationFilter::default() }
+}
+
+fn by_context(context: &str) -> OperationFilter {
+    OperationFilter { context: Some(context.to_owned()), ..OperationFilter::default() }
+}
+
+#[tokio::test]
+async fn operations_are_found_while_their_lookups_are_sorted() {
+    let ledger = TestLedger::new().await;
+    let page = PageRequest { after: None, limit: 50 };
+    for bodies in 0..BODIES {
+        ledger.ledger.record(&BOT, delivery(&body(bodies), None)).await.unwrap();
+        let last = (bodies + 1) * ITEMS - 1;
+        for n in [1, last, last / 4 * 2 + 1] {
+            assert_eq!(found(&ledger, &by_id(n), page).await.len(), 1, "{n} of {last} by its id");
+            assert_eq!(found(&ledger, &by_context(&format!("context-{n}")), page).await.len(), 1, "{n} of {last} by its context");
+        }
+        let newest = found(&ledger, &by_context(SHARED), page).await;
+        assert_eq!(newest.len(), 50);
+        assert_eq!(newest[0].operation_id.as_ref().unwrap().as_str(), format!("operation-{}", last - 1));
+    }
+    while count(ledger.path(), UNSORTED).await >= LINES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(count(ledger.path(), "SELECT count(*) FROM lookup_segment").await >= 2);
+
+    let (mut after, mut all) = (None, Vec::new());
+    loop {
+        let filter = OperationFilter { kind: Some("playPromptOperation".to_owned()), ..by_context(SHARED) };
+        let page = ledger.reader().operations(&filter, PageRequest { after, limit: 700 }, Timestamp::now()).await.unwrap();
+        all.extend(page.rows.into_iter().map(|row| row.id.0.0));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all.len(), BODIES * ITEMS / 2);
+    assert!(all.is_sorted_by(|newer, older| newer > older));
+    ledger.agrees_with_its_facts().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_from_the_change_log_is_still_found() {
+    let ledger = TestLedger::new().await;
+    for bodies in 0..2 {
+        ledger.ledger.record(&BOT, delivery(&body(bodies), None)).await.unwrap();
+    }
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup").await, 0, "too few to be sorted");
+    prune(&ledger.options, Timestamp::now() + SignedDuration::from_hours(1), false).await.unwrap();
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM change").await, 0);
+    let page = PageRequest { after: None, limit: 500 };
+    for n in [0, 1, 399] {
+        assert_eq!(found(&ledger, &by_id(n), page).await.len(), 1, "{n}");
+    }
+    assert_eq!(found(&ledger, &by_context(SHARED), page).await.len(), ITEMS);
+    ledger.agrees_with_its_facts().await;
+}
+
+#[tokio::test]
+async fn an_operation_that_nothing_finds_is_noticed_and_mended() {
+    for damage in [
+        "DELETE FROM change WHERE type = 'operation'",
+        "UPDATE change SET context_hash = NULL",
+        "UPDATE change SET operation_hash = 1",
+    ] {
+        let ledger = TestLedger::new().await;
+        ledger.post(&envelope(&[body(0)["value"][1].clone()])).await.unwrap();
+        execute(ledger.path(), damage).await;
+        assert_eq!(verify(ledger.reader()).await.unwrap().len(), 1, "{damage}");
+        let differences = rebuild(&ledger.options).await.unwrap();
+        assert!(differences.len() == 1 && differences[0].what.starts_with("lookup of op_"), "{damage}: {differences:?}");
+        assert_eq!(found(&ledger, &by_id(1), PageRequest { after: None, limit: 1 }).await.len(), 1);
+        ledger.agrees_with_its_facts().await;
+    }
+}
