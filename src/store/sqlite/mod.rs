@@ -129,7 +129,7 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", "64000")
         .pragma("journal_size_limit", "134217728")
-        .pragma("cache_size", "-49152")
+        .pragma("cache_size", "-16384")
 }
 
 async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {
