@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Lead, LedgerReader, newest_first, paged, read_json, times};
+use super::{
+    Lead, LedgerReader, among,
+    class::{Asked, Table, Walk},
+    is_full, newest_first, paged, read_json, times,
+};
 use crate::{
     domain::{
         call::CallStory,
@@ -25,18 +29,25 @@ impl LedgerReader {
     /// # Errors
     /// [`StoreError`].
     pub async fn calls(&self, filter: &CallFilter, page: PageRequest, now: Timestamp) -> Result<Page<CallRow>, StoreError> {
-        let mut sql = QueryBuilder::new(SELECT_CALL);
-        let mut lead = Lead::default();
-        if let Some(state) = &filter.state {
-            lead.push(&mut sql, " AND {}call.state = ").push_bind(state);
-        }
-        if let Some(source) = &filter.source {
-            lead.push(&mut sql, " AND {}call.source = ").push_bind(source);
-        }
-        times(&mut sql, "call.id", "call.first_seen_at", filter.since, filter.until);
-        newest_first(&mut sql, "call.id", page);
         let mut connection = self.connection().await?;
-        let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
+        let asked = Asked {
+            source: filter.source.as_deref(),
+            states: filter.state.as_deref().map(|state| vec![state]),
+            since: filter.since,
+            until: filter.until,
+            ..Asked::default()
+        };
+        let mut rows: Vec<CallSql> = Vec::new();
+        if asked.is_for_classes() {
+            let mut walk = Walk::begin(&mut connection, Table::Call, &asked, page).await?;
+            while !is_full(&rows, page)
+                && let Some(ids) = walk.next(&mut connection).await?
+            {
+                rows.extend(page_sql(filter, page, Some(&ids)).build_query_as::<CallSql>().fetch_all(&mut *connection).await?);
+            }
+        } else {
+            rows = page_sql(filter, page, None).build_query_as().fetch_all(&mut *connection).await?;
+        }
         let rows = rows.into_iter().map(|row| row.read(now)).collect::<Result<Vec<_>, _>>()?;
         Ok(paged(rows, page, |row| row.id))
     }
@@ -64,6 +75,23 @@ impl LedgerReader {
         let rows: Vec<CallSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
         rows.into_iter().map(|row| row.read(now).map(|row| (row.id.0, row))).collect()
     }
+}
+
+/// The calls that match, of those at these positions (a JSON array).
+fn page_sql(filter: &CallFilter, page: PageRequest, ids: Option<&str>) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(SELECT_CALL);
+    if let Some(ids) = ids {
+        among(&mut sql, &mut Lead::default(), " AND {}call.id IN ", ids);
+    }
+    if let Some(state) = &filter.state {
+        sql.push(" AND +call.state = ").push_bind(state.clone());
+    }
+    if let Some(source) = &filter.source {
+        sql.push(" AND +call.source = ").push_bind(source.clone());
+    }
+    times(&mut sql, "call.id", "call.first_seen_at", filter.since, filter.until);
+    newest_first(&mut sql, "call.id", page);
+    sql
 }
 
 const SELECT_CALL: &str = "SELECT call.id, source, call_id, receiver, tenant_id, first_seen_at, story,

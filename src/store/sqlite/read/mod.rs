@@ -4,6 +4,7 @@
 //! the others carry a unary `+`, which keeps SQLite from choosing a worse one.
 
 mod calls;
+mod class;
 mod forwards;
 mod log;
 mod notifications;
@@ -121,6 +122,13 @@ impl Lead {
 /// it within the queue's patience. The slack allows for a clock that was set back meanwhile.
 const SLACK: Duration = Duration::from_mins(1);
 
+/// The ids that these times allow: from the first on, below the second.
+fn bounds(since: Option<Timestamp>, until: Option<Timestamp>) -> (i64, i64) {
+    let from = since.map_or(i64::MIN, |since| since.checked_sub(SLACK).unwrap_or(Timestamp::MIN).as_microsecond());
+    let to = until.map_or(i64::MAX, |until| until.checked_add(SLACK).unwrap_or(Timestamp::MAX).as_microsecond());
+    (from, to)
+}
+
 fn times(
     sql: &mut QueryBuilder<Sqlite>,
     id: &'static str,
@@ -128,16 +136,20 @@ fn times(
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 ) {
+    let (from, to) = bounds(since, until);
     if let Some(since) = since {
-        let from = since.checked_sub(SLACK).unwrap_or(Timestamp::MIN);
-        sql.push(" AND ").push(id).push(" >= ").push_bind(from.as_microsecond());
+        sql.push(" AND ").push(id).push(" >= ").push_bind(from);
         sql.push(" AND +").push(time).push(" >= ").push_bind(since.as_millisecond());
     }
     if let Some(until) = until {
-        let to = until.checked_add(SLACK).unwrap_or(Timestamp::MAX);
-        sql.push(" AND ").push(id).push(" < ").push_bind(to.as_microsecond());
+        sql.push(" AND ").push(id).push(" < ").push_bind(to);
         sql.push(" AND +").push(time).push(" < ").push_bind(until.as_millisecond());
     }
+}
+
+/// The condition that a row is one of these (a JSON array of positions).
+fn among(sql: &mut QueryBuilder<Sqlite>, lead: &mut Lead, condition: &'static str, ids: &str) {
+    lead.push(sql, condition).push("(SELECT value FROM json_each(").push_bind(ids.to_owned()).push("))");
 }
 
 fn newest_first(sql: &mut QueryBuilder<Sqlite>, id: &'static str, page: PageRequest) {
@@ -154,6 +166,11 @@ fn paged<T>(mut rows: Vec<T>, page: PageRequest, position: impl Fn(&T) -> Seq) -
     rows.truncate(limit);
     let next = if more { rows.last().map(position) } else { None };
     Page { rows, next }
+}
+
+/// Whether there are rows enough for [`paged`].
+fn is_full<T>(rows: &[T], page: PageRequest) -> bool {
+    usize::try_from(page.limit).is_ok_and(|limit| rows.len() > limit)
 }
 
 fn read_json<T: serde::de::DeserializeOwned + Default>(

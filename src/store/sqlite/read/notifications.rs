@@ -3,9 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Lead, LedgerReader, newest_first, operations::tellers, paged, read_json, times};
+use super::{
+    Lead, LedgerReader, among,
+    class::{Asked, Table, Walk},
+    is_full, newest_first,
+    operations::tellers,
+    paged, read_json, times,
+};
 use crate::{
     domain::{
         ids::{DeliveryId, NotificationId, OperationId, PlatformId, Seq},
@@ -102,31 +108,28 @@ impl LedgerReader {
         filter: &NotificationFilter,
         page: PageRequest,
     ) -> Result<Page<NotificationRow>, StoreError> {
-        let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
-        let mut lead = Lead::default();
-        if let Some(call) = &filter.call_id {
-            let calls = " AND (notification.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
-            sql.push(calls).push_bind(call.as_str());
-            sql.push(") OR (notification.call_id = 0 AND notification.subject = ").push_bind(quarantine_subject(call)).push("))");
-            lead.taken = true;
+        // what was not simply applied is little, and by itself in an index
+        let is_rare = filter.disposition.is_some_and(|disposition| disposition != Disposition::Applied);
+        let asked = Asked {
+            source: filter.source.as_deref(),
+            kind: filter.kind.as_deref(),
+            since: filter.since,
+            until: filter.until,
+            ..Asked::default()
+        };
+        if filter.call_id.is_some() || is_rare || !asked.is_for_classes() {
+            return self.notification_page(page_sql(filter, page, None), page).await;
         }
-        if let Some(disposition) = filter.disposition {
-            let lead_or_not = if disposition == Disposition::Applied { " AND +disposition = " } else { " AND {}disposition = " };
-            lead.push(&mut sql, lead_or_not).push_bind(disposition.as_str());
-            if disposition != Disposition::Applied {
-                // Lets SQLite see that the partial index holds them all.
-                sql.push(" AND disposition <> 'applied'");
-            }
+        let mut connection = self.connection().await?;
+        let mut rows: Vec<NotificationSql> = Vec::new();
+        let mut walk = Walk::begin(&mut connection, Table::Notification, &asked, page).await?;
+        while !is_full(&rows, page)
+            && let Some(ids) = walk.next(&mut connection).await?
+        {
+            let mut sql = page_sql(filter, page, Some(&ids));
+            rows.extend(sql.build_query_as::<NotificationSql>().fetch_all(&mut *connection).await?);
         }
-        if let Some(kind) = &filter.kind {
-            lead.push(&mut sql, " AND {}kind = ").push_bind(kind);
-        }
-        if let Some(source) = &filter.source {
-            lead.push(&mut sql, " AND {}notification.source = ").push_bind(source);
-        }
-        times(&mut sql, "notification.id", "notification.received_at", filter.since, filter.until);
-        newest_first(&mut sql, "notification.id", page);
-        self.notification_page(sql, page).await
+        told(&mut connection, rows, page).await
     }
 
     async fn notification_page(
@@ -136,18 +139,7 @@ impl LedgerReader {
     ) -> Result<Page<NotificationRow>, StoreError> {
         let mut connection = self.connection().await?;
         let rows: Vec<NotificationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-        let facts = rows.iter().map(|row| read_facts(row.id, &row.facts)).collect::<Result<Vec<_>, _>>()?;
-        // Rosters and call facts can be many thousands, and tell no operation.
-        let tells = |facts: &&Facts| matches!(facts.fact, Fact::Operation(_));
-        let subjects = rows
-            .iter()
-            .zip(&facts)
-            .filter(|(row, facts)| row.call != 0 && tells(facts))
-            .map(|(row, _)| (row.call, row.subject.as_str()))
-            .collect();
-        let told = tellers(&mut connection, &subjects).await?;
-        let rows = rows.into_iter().zip(facts).map(|(row, facts)| row.read(facts, &told)).collect::<Result<Vec<_>, _>>()?;
-        Ok(paged(rows, page, |row| row.id.0))
+        told(&mut connection, rows, page).await
     }
 
     /// One notification.
@@ -255,6 +247,58 @@ const ABOUT_ASKED: &str = "SELECT about.id
      ON about.call_id = 0 AND about.facts ->> 'server_call_id' IS NOT NULL
         AND about.facts ->> 'server_call_id' = asked.story ->> '$.serverCallId'
  WHERE about.disposition = 'applied' AND about.facts ->> 'fact' = 'other' AND about.source <> asked.source";
+
+/// The notifications that match, of those at these positions (a JSON array).
+fn page_sql(filter: &NotificationFilter, page: PageRequest, ids: Option<&str>) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(SELECT_NOTIFICATION);
+    let mut lead = Lead::default();
+    if let Some(ids) = ids {
+        among(&mut sql, &mut lead, " AND {}notification.id IN ", ids);
+    }
+    if let Some(call) = &filter.call_id {
+        let calls = " AND (notification.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
+        sql.push(calls).push_bind(call.as_str().to_owned());
+        sql.push(") OR (notification.call_id = 0 AND notification.subject = ").push_bind(quarantine_subject(call)).push("))");
+        lead.taken = true;
+    }
+    if let Some(disposition) = filter.disposition {
+        let lead_or_not = if disposition == Disposition::Applied { " AND +disposition = " } else { " AND {}disposition = " };
+        lead.push(&mut sql, lead_or_not).push_bind(disposition.as_str());
+        if disposition != Disposition::Applied {
+            // Lets SQLite see that the partial index holds them all.
+            sql.push(" AND disposition <> 'applied'");
+        }
+    }
+    if let Some(kind) = &filter.kind {
+        sql.push(" AND +kind = ").push_bind(kind.clone());
+    }
+    if let Some(source) = &filter.source {
+        sql.push(" AND +notification.source = ").push_bind(source.clone());
+    }
+    times(&mut sql, "notification.id", "notification.received_at", filter.since, filter.until);
+    newest_first(&mut sql, "notification.id", page);
+    sql
+}
+
+/// A page of these, each with the operation that it tells.
+async fn told(
+    connection: &mut SqliteConnection,
+    rows: Vec<NotificationSql>,
+    page: PageRequest,
+) -> Result<Page<NotificationRow>, StoreError> {
+    let facts = rows.iter().map(|row| read_facts(row.id, &row.facts)).collect::<Result<Vec<_>, _>>()?;
+    // Rosters and call facts can be many thousands, and tell no operation.
+    let tells = |facts: &&Facts| matches!(facts.fact, Fact::Operation(_));
+    let subjects = rows
+        .iter()
+        .zip(&facts)
+        .filter(|(row, facts)| row.call != 0 && tells(facts))
+        .map(|(row, _)| (row.call, row.subject.as_str()))
+        .collect();
+    let told = tellers(connection, &subjects).await?;
+    let rows = rows.into_iter().zip(facts).map(|(row, facts)| row.read(facts, &told)).collect::<Result<Vec<_>, _>>()?;
+    Ok(paged(rows, page, |row| row.id.0))
+}
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
         coalesce(delivery.tenant_id, call.tenant_id) AS tenant_id,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{Lead, newest_first, times};
+use super::{Lead, among, class::Asked, newest_first, times};
 use crate::{
     domain::operation::{Deadlines, SILENT, State},
     store::{
@@ -34,9 +34,37 @@ pub(super) enum Which<'a> {
     Written,
     /// As they are written, of those that a part of the lookups speaks of.
     In(&'a Part),
+    /// As they are written, of those at these positions (a JSON array).
+    Among(&'a str),
     /// Of whatever state they are written: that have ended with their calls by now, without that having been written down. Few, unless
     /// nobody has served the ledger since.
     Lapsed,
+}
+
+/// The states in which an operation is open.
+pub(super) const OPEN: &[&str] = &["requested", "accepted", "running"];
+/// Conditions that [`Which::Among`] begins with.
+const AMONG: &str = " AND {}operation.id IN ";
+
+/// What of the filter the classes of operations answer: [`Which::Among`].
+pub(super) fn asked(filter: &OperationFilter) -> Asked<'_> {
+    if filter.call_id.is_some() {
+        return Asked::default();
+    }
+    let is_open = filter.open == Some(true) || filter.overdue == Some(true);
+    let states = match filter.state {
+        Some(state) => Some(vec![state.as_str()]),
+        None if is_open => Some(OPEN.to_vec()),
+        None => None,
+    };
+    Asked {
+        source: filter.source.as_deref(),
+        kind: filter.kind.as_deref(),
+        states,
+        subcode: filter.subcode,
+        since: filter.since,
+        until: filter.until,
+    }
 }
 
 /// Whether operations are best found by their ids or contexts: by [`Which::In`].
@@ -53,8 +81,10 @@ pub(super) fn page_sql(
 ) -> Result<QueryBuilder<Sqlite>, StoreError> {
     let mut sql = QueryBuilder::new(SELECT_OPERATION);
     let mut lead = Lead::default();
-    if matches!(which, Which::Lapsed) {
-        push_have_lapsed(&mut sql, &mut lead, filter, now)?;
+    match which {
+        Which::Lapsed => push_have_lapsed(&mut sql, &mut lead, filter, now)?,
+        Which::Among(ids) => among(&mut sql, &mut lead, AMONG, ids),
+        Which::Written | Which::In(_) => {}
     }
     if let Some(call) = &filter.call_id {
         let of_calls = " AND {}operation.call_id IN (SELECT id FROM call AS asked WHERE asked.call_id = ";
@@ -149,13 +179,19 @@ fn push_have_lapsed(
 }
 
 /// How many are overdue, counted up to a limit, so that a scrape of the metrics costs little whatever has been left open.
-pub(super) fn overdue_sql(deadlines: &Deadlines, now: Timestamp, limit: i64) -> Result<QueryBuilder<Sqlite>, StoreError> {
+pub(super) fn overdue_sql(
+    deadlines: &Deadlines,
+    classes: &[String],
+    now: Timestamp,
+    limit: i64,
+) -> Result<QueryBuilder<Sqlite>, StoreError> {
     let mut sql = QueryBuilder::new(
         "SELECT count(*) FROM (
              SELECT 1 FROM operation
              JOIN call ON call.id = operation.call_id
-             WHERE operation.state IN ('requested', 'accepted', 'running') AND NOT ",
+             WHERE operation.class IN (SELECT value FROM json_each(",
     );
+    sql.push_bind(json(classes)?).push(")) AND NOT ");
     push_lapsed(&mut sql, now).push(" AND (");
     push_deadline_passed(&mut sql, deadlines, now)?;
     sql.push(") LIMIT ").push_bind(limit).push(")");

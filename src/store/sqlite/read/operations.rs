@@ -10,7 +10,9 @@ use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{
     LedgerReader,
-    operation_page::{SELECT_OPERATION, Which, is_looked_up, overdue_sql, page_sql},
+    class::{Asked, Table, Walk},
+    is_full,
+    operation_page::{OPEN, SELECT_OPERATION, Which, asked, is_looked_up, overdue_sql, page_sql},
     paged, read_json,
 };
 use crate::{
@@ -47,6 +49,8 @@ impl LedgerReader {
         let mut connection = self.connection().await?;
         let mut rows = if is_looked_up(filter) {
             self.look_up(&mut connection, filter, page, now).await?
+        } else if asked(filter).is_for_classes() {
+            self.walk(&mut connection, filter, page, now).await?
         } else {
             page_sql(&self.deadlines, filter, page, now, Which::Written)?.build_query_as().fetch_all(&mut *connection).await?
         };
@@ -86,6 +90,25 @@ impl LedgerReader {
             }
         }
         Ok(found.into_values().take(wanted).collect())
+    }
+
+    /// The operations that match as they are written, by their classes.
+    async fn walk(
+        &self,
+        connection: &mut SqliteConnection,
+        filter: &OperationFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Vec<OperationSql>, StoreError> {
+        let mut walk = Walk::begin(connection, Table::Operation, &asked(filter), page).await?;
+        let mut found: Vec<OperationSql> = Vec::new();
+        while !is_full(&found, page)
+            && let Some(ids) = walk.next(connection).await?
+        {
+            let mut sql = page_sql(&self.deadlines, filter, page, now, Which::Among(&ids))?;
+            found.extend(sql.build_query_as::<OperationSql>().fetch_all(&mut *connection).await?);
+        }
+        Ok(found)
     }
 
     /// One operation as of `now`, by its id or by the id of any fact that has become a part of it.
@@ -158,7 +181,9 @@ impl LedgerReader {
     /// [`StoreError`].
     pub async fn overdue(&self, now: Timestamp) -> Result<i64, StoreError> {
         let mut connection = self.connection().await?;
-        let mut sql = overdue_sql(&self.deadlines, now, MANY_OVERDUE)?;
+        let open = Asked { states: Some(OPEN.to_vec()), ..Asked::default() };
+        let classes = Table::Operation.asked_for(&mut connection, &open).await?;
+        let mut sql = overdue_sql(&self.deadlines, &classes, now, MANY_OVERDUE)?;
         Ok(sql.build_query_scalar().fetch_one(&mut *connection).await?)
     }
 
