@@ -45,7 +45,7 @@ use crate::{
     net::{HttpClient, Secret},
     receive::Receiver,
     source::{NotificationSource, SOURCES, source},
-    store::{self, Ledger, OpenError},
+    store::{self, Ledger, OpenError, arrive_together},
 };
 
 /// How long open requests have to end, once a shutdown has begun (seconds).
@@ -330,9 +330,17 @@ fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
 fn serve_public(listener: TcpListener, service: &Service) -> io::Result<Server> {
     let Service { receivers, metrics, .. } = service.clone();
     let server = HttpServer::new(move || {
+        // called by each of the threads that serve
+        arrive_together();
         Actix::new().wrap(TracingLogger::<RequestSpan>::new()).configure(|app| public::configure(app, &receivers, &metrics))
     });
-    Ok(server.disable_signals().shutdown_timeout(DRAIN_SECONDS).listen(listener)?.run())
+    let server = server.workers(public_workers()).disable_signals().shutdown_timeout(DRAIN_SECONDS);
+    Ok(server.listen(listener)?.run())
+}
+
+/// One core less than there are: everybody waits for the writer, which needs one.
+fn public_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
 }
 
 fn serve_private(listener: TcpListener, guard: Guard, api: Api) -> io::Result<Server> {

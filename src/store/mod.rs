@@ -7,6 +7,7 @@
 //! What is stored about an operation or a call is what [`crate::domain::operation::operations`] and
 //! [`crate::domain::call::CallStory`] say: this module loads, calls and saves.
 
+mod courier;
 mod error;
 pub mod forwards;
 pub mod log;
@@ -27,6 +28,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    courier::arrive_together,
     error::{OpenError, RecordError, StoreError},
     requests::{NewRequest, Requested},
     sqlite::read::LedgerReader,

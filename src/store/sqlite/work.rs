@@ -10,7 +10,7 @@ use crate::{
         request::AnswerFacts,
         trust::Admitted,
     },
-    store::{NewRequest, RecordError, Recorded, Requested, forwards::Progress},
+    store::{NewRequest, RecordError, Recorded, Requested, courier::Courier, forwards::Progress},
 };
 
 /// A delivery in the queue.
@@ -20,6 +20,7 @@ pub(in crate::store) struct Job {
     pub(super) tenant: Option<String>,
     pub(super) delivery: Delivery,
     reply: oneshot::Sender<Result<Recorded, RecordError>>,
+    courier: Option<Courier>,
     /// Given back when the job is done: the queue is bounded in bytes.
     _room: OwnedSemaphorePermit,
 }
@@ -40,11 +41,17 @@ impl Job {
             tenant: admitted.tenant().map(ToOwned::to_owned),
             delivery,
             reply,
+            courier: Courier::here(),
             _room: room,
         }
     }
 
-    pub(super) fn answer(self, answer: Result<Recorded, RecordError>) {
+    /// Who takes the answer to the thread that waits for it.
+    pub(in crate::store) const fn courier(&self) -> Option<&Courier> {
+        self.courier.as_ref()
+    }
+
+    pub(in crate::store) fn answer(self, answer: Result<Recorded, RecordError>) {
         // The caller may have hung up; what is committed stays committed.
         let _gone = self.reply.send(answer);
     }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     domain::{clock::Clock, request::AnswerFacts},
     store::{
-        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError,
+        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError, courier,
         rejections::{RejectionRing, Repeated},
     },
 };
@@ -188,9 +188,9 @@ impl Writer {
         }
         let count = jobs.len();
         match self.commit(&jobs).await {
-            Ok(recorded) => jobs.into_iter().zip(recorded).for_each(|(job, recorded)| job.answer(Ok(recorded))),
+            Ok(recorded) => courier::send(jobs.into_iter().zip(recorded.into_iter().map(Ok))),
             Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
-            Err(error) => jobs.into_iter().for_each(|job| job.answer(Err(error))),
+            Err(error) => courier::send(jobs.into_iter().map(|job| (job, Err(error)))),
         }
         if self.checkpointer.committed(count)
             && let Some(connection) = &mut self.connection
