@@ -20,15 +20,9 @@ impl RootSpanBuilder for RequestSpan {
             http.method = %request.method(),
             http.route = request.match_pattern(),
             request_id = id,
-            http.status = tracing::field::Empty,
         )
     }
 
-    fn on_request_end<B: MessageBody>(span: Span, outcome: &Result<ServiceResponse<B>, Error>) {
-        let status = match outcome {
-            Ok(response) => response.status(),
-            Err(error) => error.as_response_error().status_code(),
-        };
-        span.record("http.status", status.as_u16());
-    }
+    /// Nothing is logged behind the end of a request that its status could be of use to.
+    fn on_request_end<B: MessageBody>(_span: Span, _outcome: &Result<ServiceResponse<B>, Error>) {}
 }
