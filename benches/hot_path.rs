@@ -115,25 +115,57 @@ fn derive(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Deliveries of operations that nobody has seen, four to a call, recorded at once.
+/// What a benchmark records at once: one delivery for each notification, or all in one.
+#[derive(Clone, Copy)]
+enum Shape {
+    Graph,
+    Acs,
+    OneBody,
+}
+
+/// So many notifications from the `nth` on, each of an operation that nobody has seen, four to a call.
+fn deliveries(shape: Shape, nth: usize, count: usize) -> Vec<Delivery> {
+    let of_graph = |n: usize| ledger::operation(&format!("call-{}", n / 4), &format!("operation-{n}"), "completed");
+    let of_acs = |n: usize| {
+        json!([{
+            "id": format!("event-{n}"), "source": format!("calling/callConnections/call-{}", n / 4),
+            "type": "Microsoft.Communication.PlayCompleted", "specversion": "1.0", "time": "2026-03-01T10:00:00.1234567+00:00",
+            "data": {
+                "callConnectionId": format!("call-{}", n / 4), "serverCallId": "server", "correlationId": "correlation",
+                "operationContext": format!("context-{n}"),
+                "resultInformation": { "code": 200, "subCode": 0, "message": "Action completed successfully." },
+            },
+        }])
+    };
+    let all = nth..nth + count;
+    match shape {
+        Shape::Graph => all.map(|n| delivery(&of_graph(n), None)).collect(),
+        Shape::Acs => all.map(|n| ledger::delivery_of("acs", &of_acs(n), Correlation::default())).collect(),
+        Shape::OneBody => vec![delivery(&ledger::envelope(&all.map(|n| of_graph(n)["value"][0].clone()).collect::<Vec<_>>()), None)],
+    }
+}
+
 fn record(criterion: &mut Criterion) {
     let runtime = runtime();
     let ledger = runtime.block_on(TestLedger::new());
     let mut next = 0;
-    let mut deliveries = |count: usize| -> Vec<Delivery> {
-        let bodies = (0..count).map(|_| {
-            next += 1;
-            ledger::operation(&format!("call-{}", next / 4), &format!("operation-{next}"), "completed")
-        });
-        bodies.map(|body| delivery(&body, None)).collect()
-    };
     let mut group = criterion.benchmark_group("record");
     group.measurement_time(Duration::from_secs(10)).sample_size(20);
-    for count in [1, 64, 512] {
-        group.throughput(Throughput::Elements(count));
-        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+    let shapes = [
+        ("1", Shape::Graph, 1),
+        ("64", Shape::Graph, 64),
+        ("512", Shape::Graph, 512),
+        ("64 of Call Automation", Shape::Acs, 64),
+        ("100 in one body", Shape::OneBody, 100),
+    ];
+    for (name, shape, count) in shapes {
+        group.throughput(Throughput::Elements(count.try_into().unwrap()));
+        group.bench_function(name, |bencher| {
             bencher.iter_batched(
-                || deliveries(usize::try_from(count).unwrap()),
+                || {
+                    next += count;
+                    deliveries(shape, next, count)
+                },
                 |deliveries| {
                     runtime.block_on(async {
                         let recorded = deliveries.into_iter().map(|delivery| ledger.ledger.record(&BOT, delivery));

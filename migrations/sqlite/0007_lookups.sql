@@ -1,6 +1,6 @@
 -- How an operation is found by its id or its context. Both are random: an index on the columns themselves would write two pages for
 -- each operation, ever more slowly the more there are. Instead the change log says what a new operation is found by, and its lines
--- are sorted, some thousands at a time, into segments of about 8,192 operations. A search looks through the lines that have not been
+-- are sorted, some thousands at a time, into segments of about 16,384 operations. A search looks through the lines that have not been
 -- sorted yet, and then into every segment.
 --
 -- An entry is a hint, never the truth: whoever follows it compares the operation's own columns.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::support::ledger::{BOT, TestLedger, count, delivery, envelope, execute, item};
 
 const SHARED: &str = "always-the-same";
-/// More than a segment of 16,384 ids and contexts, and some that are not sorted yet.
-const BODIES: usize = 90;
+/// More than a segment of 32,768 ids and contexts, and some that are not sorted yet.
+const BODIES: usize = 110;
 const ITEMS: usize = 200;
 
 /// How many lines of the change log are sorted at a time, and how many are still to be.

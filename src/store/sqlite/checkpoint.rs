@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 /// How long the log may become, about, in pages (128 MiB); and how many pages a commit writes whatever is in it, and for each delivery:
 /// measured, at one delivery a commit and at 32.
 const PAGES: usize = 32_000;
-const PAGES_A_COMMIT: usize = 12;
-const PAGES_A_DELIVERY: usize = 3;
+const PAGES_A_COMMIT: usize = 10;
+const PAGES_A_DELIVERY: usize = 2;
 
 /// Who copies.
 pub(super) struct Checkpointer {

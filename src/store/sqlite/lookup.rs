@@ -104,7 +104,7 @@ const LINES: i64 = 4096;
 /// How many lines may come before the next step: half as many as it sorts, so that what has piled up becomes less.
 const LINES_A_STEP: usize = 2048;
 /// How many entries a segment has, about. More of them make fewer segments to look into, and more pages for a step to write.
-const ENTRIES: i64 = 16_384;
+const ENTRIES: i64 = 32_768;
 
 /// When the next step is due.
 #[derive(Debug)]

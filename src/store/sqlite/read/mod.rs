@@ -1,7 +1,8 @@
 //! Every query of the API, each bounded in rows and in time.
 //!
-//! Lists are keyset pages over the primary key. Of several conditions the most telling one leads and may use its index;
-//! the others carry a unary `+`, which keeps SQLite from choosing a worse one.
+//! Lists are keyset pages over the primary key. Of several conditions the most telling one leads and may use its index: a call; an id or
+//! a context ([`super::lookup`]); source, kind, state and subcode ([`class`]). The others carry a unary `+`, which keeps SQLite from
+//! choosing a worse one.
 
 mod calls;
 mod class;
