@@ -141,7 +141,9 @@ fn deliveries(shape: Shape, nth: usize, count: usize) -> Vec<Delivery> {
     match shape {
         Shape::Graph => all.map(|n| delivery(&of_graph(n), None)).collect(),
         Shape::Acs => all.map(|n| ledger::delivery_of("acs", &of_acs(n), Correlation::default())).collect(),
-        Shape::OneBody => vec![delivery(&ledger::envelope(&all.map(|n| of_graph(n)["value"][0].clone()).collect::<Vec<_>>()), None)],
+        Shape::OneBody => {
+            vec![delivery(&ledger::envelope(&all.map(|n| of_graph(n)["value"][0].clone()).collect::<Vec<_>>()), None)]
+        }
     }
 }
 
