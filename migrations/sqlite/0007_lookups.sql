@@ -8,6 +8,9 @@
 DROP INDEX operation_by_operation_id;
 DROP INDEX operation_by_context;
 
+-- A notification's line has its own position, so this said nothing.
+ALTER TABLE change DROP COLUMN notification_id;
+
 -- 64 bits each, where a line is the first to tell them of its operation.
 ALTER TABLE change ADD COLUMN operation_hash INTEGER;
 ALTER TABLE change ADD COLUMN context_hash INTEGER;

@@ -27,17 +27,23 @@ use crate::{
     },
 };
 
-/// The statement that writes lines of the change log, with its parameters: JSON of [`change_rows`], and the time.
+/// The statement that writes lines of the change log, with its parameters: JSON of [`change_rows`], and the time. Two kinds of rows,
+/// because each column of a row costs as much as all that is done with it.
 macro_rules! insert_changes_sql {
     ($rows:literal, $at:literal) => {
         concat!(
-            "INSERT INTO change (seq, at, type, call_id, notification_id, operation_id, state, operation_hash, context_hash)
+            "INSERT INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash)
              SELECT value ->> 0, ",
             $at,
-            ", value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
-             FROM jsonb_each(",
+            ", value ->> 1, value ->> 2, value ->> 3, NULL, NULL, NULL FROM jsonb_each(",
             $rows,
-            ")"
+            ", '$[0]')
+             UNION ALL
+             SELECT value ->> 0, ",
+            $at,
+            ", 'operation', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM jsonb_each(",
+            $rows,
+            ", '$[1]')"
         )
     };
 }
@@ -187,7 +193,6 @@ pub(in crate::store::sqlite) struct Change {
     seq: i64,
     kind: &'static str,
     call: Option<i64>,
-    notification: Option<i64>,
     operation: Option<i64>,
     state: Option<&'static str>,
     /// By what the operation is found: hashes of its id and of its context.
@@ -196,7 +201,7 @@ pub(in crate::store::sqlite) struct Change {
 
 impl Change {
     const fn of(seq: i64, kind: &'static str, state: Option<&'static str>) -> Self {
-        Self { seq, kind, call: None, notification: None, operation: None, state, found_by: (None, None) }
+        Self { seq, kind, call: None, operation: None, state, found_by: (None, None) }
     }
 
     /// A notification's position is its place in the log.
@@ -207,7 +212,7 @@ impl Change {
             Fact::Participants(_) | Fact::Other => None,
         };
         let call = planned.call.map(|(call, _)| call);
-        Self { call, notification: Some(planned.id), ..Self::of(planned.id, "notification", state) }
+        Self { call, ..Self::of(planned.id, "notification", state) }
     }
 
     /// A request's position is its place in the log.
@@ -247,11 +252,15 @@ pub(in crate::store::sqlite) async fn insert_changes(
 }
 
 fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
-    let row = |change: &Change| {
-        let about = (change.call, change.notification, change.operation);
-        (change.seq, change.kind, about.0, about.1, about.2, change.state, change.found_by.0, change.found_by.1)
-    };
-    json(&changes.iter().map(row).collect::<Vec<_>>())
+    let (mut others, mut operations) = (Vec::new(), Vec::new());
+    for change in changes {
+        let Change { seq, kind, call, operation, state, found_by } = change;
+        match operation {
+            Some(operation) => operations.push((seq, call, state, operation, found_by.0, found_by.1)),
+            None => others.push((seq, kind, call, state)),
+        }
+    }
+    json(&(others, operations))
 }
 
 /// In milliseconds.
