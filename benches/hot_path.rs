@@ -66,7 +66,7 @@ fn verify(criterion: &mut Criterion) {
 fn read(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read a body");
     for (name, case) in
-        [("graph", "record-operation-canceled"), ("acs", "cancel-add-participant-succeeded"), ("event-grid", "incoming-call")]
+        [("graph", "record-canceled"), ("acs", "cancel-add-participant-succeeded"), ("event-grid", "incoming-call-from-user")]
     {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
         let body = std::fs::read(folder.join(case).join("body.json")).expect(case);
