@@ -5,6 +5,7 @@
 //! alone; on I/O errors, a full disk or a lock all are refused, and the connection is made anew until a probe succeeds.
 
 mod alone;
+mod between;
 
 use std::{
     fs::File,
@@ -22,18 +23,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched},
-    checkpoint::{self, Checkpointer},
+    checkpoint::Checkpointer,
     is_refusal,
-    lookup::{self, Steps},
+    lookup::Steps,
     positions::Positions,
-    rejections, requests, settle,
+    requests,
     work::{Job, Work},
 };
 use crate::{
     domain::{clock::Clock, request::AnswerFacts},
     store::{
-        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError, courier,
-        rejections::{RejectionRing, Repeated},
+        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError, courier, rejections::RejectionRing,
     },
 };
 
@@ -156,19 +156,6 @@ impl Writer {
         }
     }
 
-    /// Nobody waits for it, and nothing depends on it: it will be tried again.
-    async fn sort_lookups(&mut self) {
-        let more = match self.connect().await {
-            Ok((connection, _positions)) => lookup::step(connection).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &more {
-            // what ails it will be noticed by the next commit
-            tracing::debug!(%error, "lookups could not be sorted");
-        }
-        self.lookups.done(more.unwrap_or(false));
-    }
-
     /// Commits this delivery and those that wait behind it; returns what else it met.
     async fn commit_group(&mut self, first: Job) -> Option<Work> {
         let mut met = None;
@@ -192,13 +179,7 @@ impl Writer {
             Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
             Err(error) => courier::send(jobs.into_iter().map(|job| (job, Err(error)))),
         }
-        if self.checkpointer.committed(count)
-            && let Some(connection) = &mut self.connection
-            && let Err(error) = checkpoint::now(connection).await
-        {
-            // what ails it will be noticed by the next commit
-            tracing::debug!(%error, "the write-ahead log could not be copied back");
-        }
+        self.copy_log_back(count).await;
         met
     }
 
@@ -298,37 +279,6 @@ impl Writer {
         Ok(transaction.commit().await?)
     }
 
-    /// Writes down what the passing of time has decided; readers have known since.
-    async fn settle(&mut self) {
-        while *self.writable.borrow() {
-            match self.try_settle().await {
-                Ok(Some(settled)) => self.tell(Duration::ZERO, 0, settled),
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::warn!(error = %error, "operations that ended with their calls could not be written down yet");
-                    self.connection = None;
-                    return;
-                }
-            }
-            if !self.jobs.is_empty() {
-                return; // deliveries wait: go on at the next tick
-            }
-        }
-    }
-
-    async fn try_settle(&mut self) -> Result<Option<Batched>, StoreError> {
-        let now = self.clock.now();
-        let (connection, positions) = self.connect().await?;
-        let due = settle::due(connection, now).await?;
-        if due.is_empty() {
-            return Ok(None);
-        }
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let settled = settle::settle(&mut transaction, positions, &due).await?;
-        transaction.commit().await?;
-        Ok(Some(settled))
-    }
-
     /// At the start: whoever waited for the answer to a request is gone with the process that sent it.
     async fn give_up_answers(&mut self) {
         let lost = match self.connect().await {
@@ -367,38 +317,5 @@ impl Writer {
             tracing::info!("the ledger can be written again");
         }
         changed
-    }
-
-    /// Rejections wait while the ledger cannot be written: the ring is bounded, and good deliveries come first.
-    async fn flush_rejections(&mut self) {
-        let flush = self.rejections.begin();
-        if !*self.writable.borrow() {
-            self.rejections.done(flush);
-            return;
-        }
-        let (rejections, dropped) = self.rejections.take();
-        if dropped > 0 {
-            tracing::warn!(dropped, "more rejections than the ledger keeps: some were only counted");
-        }
-        if !rejections.is_empty() {
-            match self.write_rejections(&rejections).await {
-                Ok(()) => {
-                    self.changes.log.send_replace(());
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
-                    self.set_writable(false);
-                    self.connection = None;
-                }
-            }
-        }
-        self.rejections.done(flush);
-    }
-
-    async fn write_rejections(&mut self, rejections: &[Repeated]) -> Result<(), StoreError> {
-        let (connection, positions) = self.connect().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        rejections::write(&mut transaction, positions, rejections).await?;
-        Ok(transaction.commit().await?)
     }
 }

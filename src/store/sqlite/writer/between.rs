@@ -1,0 +1,101 @@
+//! What the writer does between commits: nobody waits for it, and what cannot be done now will be tried again.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+
+use super::{
+    super::{batch::Batched, checkpoint, lookup, rejections, settle},
+    Writer,
+};
+use crate::store::{StoreError, rejections::Repeated};
+
+impl Writer {
+    /// So many deliveries were committed: copies back what is left of the write-ahead log, if it is time.
+    pub(super) async fn copy_log_back(&mut self, deliveries: usize) {
+        if self.checkpointer.committed(deliveries)
+            && let Some(connection) = &mut self.connection
+            && let Err(error) = checkpoint::now(connection).await
+        {
+            // what ails it will be noticed by the next commit
+            tracing::debug!(%error, "the write-ahead log could not be copied back");
+        }
+    }
+
+    /// Nobody waits for it, and nothing depends on it: it will be tried again.
+    pub(super) async fn sort_lookups(&mut self) {
+        let more = match self.connect().await {
+            Ok((connection, _positions)) => lookup::step(connection).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &more {
+            // what ails it will be noticed by the next commit
+            tracing::debug!(%error, "lookups could not be sorted");
+        }
+        self.lookups.done(more.unwrap_or(false));
+    }
+
+    /// Writes down what the passing of time has decided; readers have known since.
+    pub(super) async fn settle(&mut self) {
+        while *self.writable.borrow() {
+            match self.try_settle().await {
+                Ok(Some(settled)) => self.tell(Duration::ZERO, 0, settled),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(error = %error, "operations that ended with their calls could not be written down yet");
+                    self.connection = None;
+                    return;
+                }
+            }
+            if !self.jobs.is_empty() {
+                return; // deliveries wait: go on at the next tick
+            }
+        }
+    }
+
+    async fn try_settle(&mut self) -> Result<Option<Batched>, StoreError> {
+        let now = self.clock.now();
+        let (connection, positions) = self.connect().await?;
+        let due = settle::due(connection, now).await?;
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let settled = settle::settle(&mut transaction, positions, &due).await?;
+        transaction.commit().await?;
+        Ok(Some(settled))
+    }
+
+    /// Rejections wait while the ledger cannot be written: the ring is bounded, and good deliveries come first.
+    pub(super) async fn flush_rejections(&mut self) {
+        let flush = self.rejections.begin();
+        if !*self.writable.borrow() {
+            self.rejections.done(flush);
+            return;
+        }
+        let (rejections, dropped) = self.rejections.take();
+        if dropped > 0 {
+            tracing::warn!(dropped, "more rejections than the ledger keeps: some were only counted");
+        }
+        if !rejections.is_empty() {
+            match self.write_rejections(&rejections).await {
+                Ok(()) => {
+                    self.changes.log.send_replace(());
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
+                    self.set_writable(false);
+                    self.connection = None;
+                }
+            }
+        }
+        self.rejections.done(flush);
+    }
+
+    async fn write_rejections(&mut self, rejections: &[Repeated]) -> Result<(), StoreError> {
+        let (connection, positions) = self.connect().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        rejections::write(&mut transaction, positions, rejections).await?;
+        Ok(transaction.commit().await?)
+    }
+}
