@@ -228,38 +228,42 @@ async fn open_segment(connection: &mut SqliteConnection) -> Result<i64, StoreErr
 
 // ---- upkeep
 
-/// Whether an operation is not found by its id, or not by its context.
+/// Operations that are not found by what they are to be found by, of those that meet a condition.
 macro_rules! lost_sql {
-    () => {
-        "(operation_hash IS NOT NULL
-          AND (operation_hash, operation.id) NOT IN (
-              SELECT operation_hash, operation_id FROM change
-              WHERE seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment) AND operation_hash IS NOT NULL)
-          AND NOT EXISTS (
-              SELECT 1 FROM lookup_segment AS of
-              CROSS JOIN lookup ON segment = of.id AND hash = operation.operation_hash AND lookup.operation = operation.id
-              WHERE operation.id BETWEEN of.oldest AND of.newest)
-          OR context_hash IS NOT NULL
-          AND (context_hash, operation.id) NOT IN (
-              SELECT context_hash, operation_id FROM change
-              WHERE seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment) AND context_hash IS NOT NULL)
-          AND NOT EXISTS (
-              SELECT 1 FROM lookup_segment AS of
-              CROSS JOIN lookup ON segment = of.id AND hash = operation.context_hash AND lookup.operation = operation.id
-              WHERE operation.id BETWEEN of.oldest AND of.newest))"
+    ($of:literal) => {
+        concat!("SELECT id FROM operation WHERE ", $of, " AND (", lost_sql!(by "operation_hash"), " OR ", lost_sql!(by "context_hash"), ")")
+    };
+    (by $column:literal) => {
+        concat!(
+            $column,
+            " IS NOT NULL AND (",
+            $column,
+            ", operation.id) NOT IN (SELECT change.",
+            $column,
+            ", operation_id FROM change WHERE ",
+            unsorted_sql!(),
+            " AND change.",
+            $column,
+            " IS NOT NULL)
+              AND NOT EXISTS (
+                  SELECT 1 FROM lookup_segment AS of
+                  CROSS JOIN lookup ON segment = of.id AND hash = operation.",
+            $column,
+            " AND lookup.operation = operation.id
+                  WHERE operation.id BETWEEN of.oldest AND of.newest)"
+        )
     };
 }
-pub(super) use lost_sql;
+
+/// The operations that are not found by their ids or not by their contexts (20 at the most).
+pub(super) const LOST: &str = concat!(lost_sql!("true"), " LIMIT 20");
 
 /// Makes those of these calls' operations (a JSON array) be found that are not; returns them.
 pub(super) async fn mend(connection: &mut SqliteConnection, calls: &str) -> Result<Vec<i64>, StoreError> {
-    let lost: Vec<i64> = sqlx::query_scalar(concat!(
-        "SELECT id FROM operation WHERE call_id IN (SELECT value FROM json_each(?1)) AND ",
-        lost_sql!()
-    ))
-    .bind(calls)
-    .fetch_all(&mut *connection)
-    .await?;
+    let lost: Vec<i64> = sqlx::query_scalar(lost_sql!("call_id IN (SELECT value FROM json_each(?1))"))
+        .bind(calls)
+        .fetch_all(&mut *connection)
+        .await?;
     if lost.is_empty() {
         return Ok(lost);
     }

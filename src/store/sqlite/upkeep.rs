@@ -11,9 +11,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     batch::{instant, json},
-    body_place, call_key_place, delivery_key_place, facts,
-    lookup::{self, lost_sql},
-    open_beside,
+    body_place, call_key_place, delivery_key_place, facts, lookup, open_beside,
     projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
     read::LedgerReader,
 };
@@ -104,10 +102,7 @@ const INVARIANTS: &[(&str, &str)] = &[
         "a quarantined notification that counts for a call",
         "SELECT id FROM notification WHERE disposition = 'quarantined' AND call_id <> 0 LIMIT 20",
     ),
-    (
-        "an operation that its id or its context does not find",
-        concat!("SELECT id FROM operation WHERE ", lost_sql!(), " LIMIT 20"),
-    ),
+    ("an operation that its id or its context does not find", lookup::LOST),
     (
         "a body without a key",
         "SELECT delivery.id
