@@ -87,6 +87,25 @@ async fn operations_are_found_while_their_lookups_are_sorted() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_kind_is_filled_where_the_newest_of_it_do_not_match() {
+    let ledger = TestLedger::new().await;
+    let post = async |n: usize| ledger.post(&envelope(&[body(0)["value"][n].clone()])).await.unwrap();
+    for n in 0..3 {
+        post(n).await;
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let until = Some(Timestamp::now());
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    for n in 3..12 {
+        post(n).await;
+    }
+    let filter = OperationFilter { kind: Some("playPromptOperation".to_owned()), until, ..OperationFilter::default() };
+    let rows = found(&ledger, &filter, PageRequest { after: None, limit: 2 }).await;
+    let ids: Vec<_> = rows.iter().map(|row| row.operation_id.as_ref().unwrap().as_str()).collect();
+    assert_eq!(ids, ["operation-2", "operation-1"]);
+}
+
+#[tokio::test]
 async fn what_is_taken_from_the_change_log_is_still_found() {
     let ledger = TestLedger::new().await;
     for bodies in 0..2 {

@@ -10,6 +10,7 @@ mod forwards;
 mod log;
 mod notifications;
 mod operation_page;
+mod operation_search;
 mod operations;
 mod rejections;
 

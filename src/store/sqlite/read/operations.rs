@@ -1,19 +1,15 @@
 //! Operations, and their histories.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, VecDeque},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{
     LedgerReader,
-    class::{Asked, Table, Walk},
-    is_full,
-    operation_page::{OPEN, SELECT_OPERATION, Which, asked, is_looked_up, overdue_sql, page_sql},
-    paged, read_json,
+    class::{Asked, Table},
+    operation_page::{OPEN, SELECT_OPERATION, overdue_sql},
+    read_json,
 };
 use crate::{
     domain::{
@@ -24,11 +20,10 @@ use crate::{
     },
     store::{
         StoreError,
-        rows::{OperationFilter, OperationRow, Page, PageRequest},
+        rows::OperationRow,
         sqlite::{
             batch::{instant, json},
             facts,
-            lookup::Part,
             projection::{self, held_facts},
             requests::PLACE,
         },
@@ -36,81 +31,6 @@ use crate::{
 };
 
 impl LedgerReader {
-    /// A page of operations as of `now`, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn operations(
-        &self,
-        filter: &OperationFilter,
-        page: PageRequest,
-        now: Timestamp,
-    ) -> Result<Page<OperationRow>, StoreError> {
-        let mut connection = self.connection().await?;
-        let mut rows = if is_looked_up(filter) {
-            self.look_up(&mut connection, filter, page, now).await?
-        } else if asked(filter).is_for_classes() {
-            self.walk(&mut connection, filter, page, now).await?
-        } else {
-            page_sql(&self.deadlines, filter, page, now, Which::Written)?.build_query_as().fetch_all(&mut *connection).await?
-        };
-        if matches!(filter.state, Some(State::Failed | State::Completed)) {
-            // some may have ended with their calls by now without anybody having written it down
-            let mut lapsed = page_sql(&self.deadlines, filter, page, now, Which::Lapsed)?;
-            rows.extend(lapsed.build_query_as().fetch_all(&mut *connection).await?);
-            rows.sort_by_key(|row: &OperationSql| Reverse(row.id));
-        }
-        let mut rows = self.read(&mut connection, rows, now).await?;
-        rows.retain(|row| filter.state.is_none_or(|state| row.state == state));
-        Ok(paged(rows, page, |row| row.id.0))
-    }
-
-    /// The operations that match as they are written, by their ids or contexts: part by part, until nothing newer can follow.
-    async fn look_up(
-        &self,
-        connection: &mut SqliteConnection,
-        filter: &OperationFilter,
-        page: PageRequest,
-        now: Timestamp,
-    ) -> Result<Vec<OperationSql>, StoreError> {
-        let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1);
-        let mut found: BTreeMap<Reverse<i64>, OperationSql> = BTreeMap::new();
-        let mut parts = VecDeque::from([Part::lines()]);
-        let mut has_begun = false;
-        while let Some(part) = parts.pop_front() {
-            let mut sql = page_sql(&self.deadlines, filter, page, now, Which::In(&part))?;
-            let rows: Vec<OperationSql> = sql.build_query_as().fetch_all(&mut *connection).await?;
-            found.extend(rows.into_iter().map(|row| (Reverse(row.id), row)));
-            if !has_begun {
-                has_begun = true;
-                parts.extend(Part::segments(connection).await?);
-            }
-            if found.keys().nth(wanted - 1).is_some_and(|last| parts.front().is_none_or(|next| last.0 > next.newest)) {
-                break;
-            }
-        }
-        Ok(found.into_values().take(wanted).collect())
-    }
-
-    /// The operations that match as they are written, by their classes.
-    async fn walk(
-        &self,
-        connection: &mut SqliteConnection,
-        filter: &OperationFilter,
-        page: PageRequest,
-        now: Timestamp,
-    ) -> Result<Vec<OperationSql>, StoreError> {
-        let mut walk = Walk::begin(connection, Table::Operation, &asked(filter), page).await?;
-        let mut found: Vec<OperationSql> = Vec::new();
-        while !is_full(&found, page)
-            && let Some(ids) = walk.next(connection).await?
-        {
-            let mut sql = page_sql(&self.deadlines, filter, page, now, Which::Among(&ids))?;
-            found.extend(sql.build_query_as::<OperationSql>().fetch_all(&mut *connection).await?);
-        }
-        Ok(found)
-    }
-
     /// One operation as of `now`, by its id or by the id of any fact that has become a part of it.
     ///
     /// # Errors
@@ -154,7 +74,7 @@ impl LedgerReader {
         Ok(self.read(&mut connection, rows, now).await?.into_iter().map(|row| (row.id.0.0, row)).collect())
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         connection: &mut SqliteConnection,
         rows: Vec<OperationSql>,
@@ -204,8 +124,8 @@ impl LedgerReader {
 const MANY_OVERDUE: i64 = 10_000;
 
 #[derive(sqlx::FromRow)]
-struct OperationSql {
-    id: i64,
+pub(super) struct OperationSql {
+    pub(super) id: i64,
     source: String,
     receiver: String,
     tenant_id: Option<String>,
