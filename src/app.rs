@@ -6,27 +6,25 @@
 mod credentials;
 pub mod embedded;
 mod forwards;
+mod listeners;
 pub mod platform;
 mod receivers;
+mod tls;
 mod tokens;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
 use futures_util::future::{join, join_all};
 use tokio::{runtime::Handle, sync::broadcast, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing_actix_web::TracingLogger;
 use url::Url;
 
-use self::receivers::build_receiver;
 pub use self::tokens::GoodTokens;
+use self::{
+    listeners::{Door, bind, entrance, raise_limit_of_files, seconds, serve_private, serve_public},
+    receivers::build_receiver,
+    tls::Certificate,
+};
 use crate::{
     auth::{DevIssuer, DevIssuerError, KeySetStatus, KeySettings, KeyStore, SetupError, self_test},
     config::{Config, KnownSource},
@@ -37,25 +35,20 @@ use crate::{
     },
     gateway::{Gateway, InFlight},
     http::{
-        api::{self, Api, Followers, Guard, Service},
+        api::{Api, Followers, Guard, Service},
         metrics::Metrics,
-        public,
-        trace::RequestSpan,
+        public::Entrance,
     },
     net::{HttpClient, Secret},
     receive::Receiver,
     source::{NotificationSource, SOURCES, source},
-    store::{self, Ledger, OpenError, arrive_together},
+    store::{self, Ledger, OpenError},
 };
 
-/// How long open requests have to end, once a shutdown has begun (seconds).
-const DRAIN_SECONDS: u64 = 7;
 /// How long requests have to be answered that the gateway has passed on.
 const FORWARDS_DRAIN: Duration = Duration::from_secs(8);
 /// How many decisions of bots may wait to be heard.
 const DECISIONS: usize = 256;
-/// Threads of the private listener; the public one has one per core.
-const PRIVATE_WORKERS: usize = 1;
 
 /// What is not in the configuration file: choices of the command line and of tests.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +109,14 @@ pub enum BuildError {
         /// To whom.
         name: String,
     },
+    /// The certificate of the public listener cannot be used.
+    #[error("the certificate in {} cannot be used: {why}", file.display())]
+    Certificate {
+        /// Where it, or its key, is.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A receiver names a source that does not exist.
     #[error("there is no source named {0}")]
     NoSource(String),
@@ -124,8 +125,10 @@ pub enum BuildError {
 /// A service, built and bound, not yet serving.
 #[derive(Debug)]
 pub struct App {
-    public: TcpListener,
-    private: TcpListener,
+    public: Door,
+    private: Door,
+    entrance: Entrance,
+    certificate: Option<Certificate>,
     guard: Guard,
     tokens: GoodTokens,
     api: Api,
@@ -152,7 +155,8 @@ impl Parts {
         let metrics = Metrics::new();
         let (ledger, writer) = Ledger::open(ledger_options(config, surroundings, &metrics)).await?;
         let client = HttpClient::new().map_err(BuildError::Client)?;
-        let settings = KeySettings { remembered_tokens: config.public.remembered_tokens, ..surroundings.keys };
+        let (remembered_tokens, max_waiting) = (config.public.remembered_tokens, config.public.max_waiting_for_keys);
+        let settings = KeySettings { remembered_tokens, max_waiting, ..surroundings.keys };
         let keys = KeyStore::new(client.clone(), settings);
         let answers = broadcast::channel(DECISIONS).0;
         let receivers = config
@@ -203,7 +207,9 @@ impl App {
             answers,
         };
         let forwarder = Forwarder::default();
-        let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, forwarder, keys, metrics };
+        let entrance = entrance(config, &metrics);
+        let body_time = seconds(config.private.body_timeout_seconds);
+        let service = Service { ledger: ledger.clone(), receivers, gateways, in_flight, forwarder, keys, metrics, body_time };
         let [followers, per_token] = [config.feed.followers, config.feed.followers_per_token]
             .map(|number| usize::try_from(number.get()).unwrap_or(usize::MAX));
         let api = Api {
@@ -214,8 +220,12 @@ impl App {
             clock: surroundings.clock,
             shutdown: CancellationToken::new(),
         };
-        let (public, private) = (bind(config.public.bind)?, bind(config.private.bind)?);
-        Ok(Self { public, private, guard, tokens, api, service, forwards: (targets, works), writer })
+        let certificate = config.public.tls.as_ref().map(Certificate::load).transpose()?;
+        let (public, private) = (&config.public, &config.private);
+        let public = Door::open(public.bind, public.head_timeout_seconds, public.max_connections)?;
+        let private = Door::open(private.bind, private.head_timeout_seconds, private.max_connections)?;
+        raise_limit_of_files(public.max_connections + private.max_connections);
+        Ok(Self { public, private, entrance, certificate, guard, tokens, api, service, forwards: (targets, works), writer })
     }
 
     /// The tokens that are good, to be changed while the service runs.
@@ -229,7 +239,7 @@ impl App {
     /// # Errors
     /// If the system does not tell.
     pub fn public_address(&self) -> io::Result<SocketAddr> {
-        self.public.local_addr()
+        self.public.listener.local_addr()
     }
 
     /// Where the private listener listens.
@@ -237,7 +247,13 @@ impl App {
     /// # Errors
     /// If the system does not tell.
     pub fn private_address(&self) -> io::Result<SocketAddr> {
-        self.private.local_addr()
+        self.private.listener.local_addr()
+    }
+
+    /// Whether the public listener speaks TLS.
+    #[must_use]
+    pub const fn is_https(&self) -> bool {
+        self.certificate.is_some()
     }
 
     /// Fetches the keys of every receiver without serving, and says how they stand once all are there or `patience` is over.
@@ -261,14 +277,16 @@ impl App {
     /// # Errors
     /// If a listener cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { public, private, guard, tokens: _tokens, mut api, mut service, forwards: (targets, works), writer } = self;
+        let Self { public, private, entrance, certificate, guard, tokens: _tokens, mut api, mut service, .. } = self;
+        let ((targets, works), writer) = (self.forwards, self.writer);
         let stopping = api.shutdown.clone();
         let keeper = tokio::spawn(service.keys.clone().keep_fresh(stopping.clone()));
         let last = CancellationToken::new();
         let (forwarder, forwarding) = Forwarder::start(targets, &works, &last);
         service.forwarder = forwarder;
         api.service = Some(service.clone());
-        let public = serve_public(public, &service)?;
+        let renewing = certificate.clone().map(|certificate| tokio::spawn(certificate.keep_fresh(stopping.clone())));
+        let public = serve_public(public, &service, &entrance, certificate.as_ref())?;
         let private = serve_private(private, guard, api.clone())?;
         let handles = [public.handle(), private.handle()];
         let mut serving = tokio::spawn(async { tokio::try_join!(public, private).map(drop) });
@@ -287,6 +305,9 @@ impl App {
         };
         // It ends with `stopping`; if it panicked, it has said so.
         let _ended = keeper.await;
+        if let Some(renewing) = renewing {
+            let _ended = renewing.await;
+        }
         // a bot may have had to decide until now
         last.cancel();
         join(service.in_flight.end(give_up - Instant::now()), join_all(forwarding)).await;
@@ -320,39 +341,6 @@ fn gateways(
         })
     };
     Ok(upstreams.into_iter().filter_map(gateway).collect())
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
-    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    bound.map_err(|source| BuildError::Bind { address, source })
-}
-
-fn serve_public(listener: TcpListener, service: &Service) -> io::Result<Server> {
-    let Service { receivers, metrics, .. } = service.clone();
-    let server = HttpServer::new(move || {
-        // called by each of the threads that serve
-        arrive_together();
-        Actix::new().wrap(TracingLogger::<RequestSpan>::new()).configure(|app| public::configure(app, &receivers, &metrics))
-    });
-    let server = server.workers(public_workers()).disable_signals().shutdown_timeout(DRAIN_SECONDS);
-    Ok(server.listen(listener)?.run())
-}
-
-/// One core less than there are: everybody waits for the writer, which needs one.
-fn public_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
-}
-
-fn serve_private(listener: TcpListener, guard: Guard, api: Api) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        let guard = guard.clone();
-        Actix::new()
-            .wrap(from_fn(move |request, next| guard.clone().check(request, next)))
-            .wrap(TracingLogger::<RequestSpan>::new())
-            .configure(|app| api::configure(app, &api))
-    });
-    let server = server.workers(PRIVATE_WORKERS).disable_signals().shutdown_timeout(DRAIN_SECONDS);
-    Ok(server.listen(listener)?.run())
 }
 
 /// The sources that a receiver can have, as the configuration needs to know them.

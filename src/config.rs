@@ -29,7 +29,7 @@ pub use self::{
     error::{ConfigError, Place},
     forward::{Forward, ForwardMode, WebhookSecret},
     receiver::{ParticipantJoining, Receiver, Redirect, RejectReason, Trust},
-    values::{LedgerUrl, SharedSecret, TokenHash},
+    values::{LedgerUrl, Network, SharedSecret, TokenHash},
 };
 
 /// The documented defaults.
@@ -79,6 +79,31 @@ pub struct Public {
     pub max_body_bytes: usize,
     /// How many believed tokens each receiver remembers, so that they are verified once; 0: none.
     pub remembered_tokens: usize,
+    /// How many callers may wait at the same moment, at each receiver, for keys that their tokens need.
+    pub max_waiting_for_keys: usize,
+    /// How long the head of a request may take.
+    pub head_timeout_seconds: NonZeroU32,
+    /// How long a body may take.
+    pub body_timeout_seconds: NonZeroU32,
+    /// The connections that are served at the same moment; more wait to be accepted.
+    pub max_connections: usize,
+    /// How many of them from one address; more are closed.
+    pub max_connections_per_address: usize,
+    /// Who is believed for whom it speaks (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<Network>,
+    /// Who it is to those who call by https; not set: http, behind a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// `[public.tls]`: TLS without a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those that lead to its root (PEM).
+    pub certificate_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
 }
 
 /// `[private]`: API and metrics.
@@ -87,6 +112,12 @@ pub struct Public {
 pub struct Private {
     /// Where it listens; port 0 takes a free port.
     pub bind: SocketAddr,
+    /// How long the head of a request may take.
+    pub head_timeout_seconds: NonZeroU32,
+    /// How long a body may take.
+    pub body_timeout_seconds: NonZeroU32,
+    /// The connections that are served at the same moment; more wait to be accepted.
+    pub max_connections: usize,
     /// Who may use it; never empty unless it listens on loopback.
     #[serde(rename = "token", default)]
     pub tokens: Vec<Token>,

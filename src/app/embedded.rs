@@ -7,12 +7,12 @@ use futures_util::{Stream, TryStreamExt, stream};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{BuildError, Parts, Surroundings};
+use super::{BuildError, Parts, Surroundings, entrance};
 use crate::{
     config::Config,
     domain::ids::Seq,
     feed::follow::{Feed, Followed, Follower},
-    http::{metrics::Metrics, public},
+    http::public::{self, Entrance},
     receive,
     store::{
         Ledger, LedgerReader, StoreError,
@@ -23,7 +23,7 @@ use crate::{
 
 /// The configured receivers with their ledger, without listeners of their own. Cheap to clone.
 ///
-/// Of the configuration it reads `ledger`, `receiver`, `lifecycle` and `public.max_body_bytes`; there is no private API. Nothing is
+/// Of the configuration it reads `ledger`, `receiver`, `lifecycle` and those of `public` that are about bodies and proxies; there is no private API. Nothing is
 /// answered with 2xx before it is on the disk, as in the service: it is the same code.
 ///
 /// ```no_run
@@ -52,7 +52,7 @@ use crate::{
 pub struct Receiver {
     receivers: Vec<Arc<receive::Receiver>>,
     ledger: Ledger,
-    metrics: Metrics,
+    entrance: Entrance,
     feed: Feed,
     stop: CancellationToken,
     /// The writer of the ledger and the keeper of the keys; taken by whoever closes first.
@@ -70,15 +70,16 @@ impl Receiver {
         let mut config = config.clone();
         config.forwards.clear();
         let Parts { ledger, writer, keys, receivers, metrics, .. } = Parts::build(&config, &surroundings).await?;
+        let entrance = entrance(&config, &metrics);
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(keys.keep_fresh(stop.clone()));
         let feed = Feed::new(ledger.reader().clone(), surroundings.clock);
-        Ok(Self { receivers, ledger, metrics, feed, stop, tasks: Arc::new(Mutex::new(vec![keeper, writer])) })
+        Ok(Self { receivers, ledger, entrance, feed, stop, tasks: Arc::new(Mutex::new(vec![keeper, writer])) })
     }
 
     /// Adds one resource for each receiver, at its path; everything else stays the application's own.
     pub fn configure(&self, app: &mut ServiceConfig) {
-        public::mount(app, &self.receivers, &self.metrics);
+        public::mount(app, &self.receivers, &self.entrance);
     }
 
     /// Whether callers can be believed at every receiver, and what they say can be written down.

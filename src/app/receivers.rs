@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use super::{BuildError, Surroundings, forwards};
 use crate::{
     auth::{Authenticator, KeyStore},
-    config::{Config, ParticipantJoining, Receiver as ReceiverConfig},
+    config::{Config, Network, ParticipantJoining, Receiver as ReceiverConfig},
     domain::{
         delivery::BotAnswer,
         ids::PlatformId,
@@ -39,6 +39,7 @@ pub(super) fn build_receiver(
         path: receiver.path.clone(),
         source,
         authenticator,
+        networks: receiver.allow_networks.iter().map(Network::net).collect(),
         greetings: Greetings {
             allowed_origins: receiver.allowed_origins.clone(),
             allowed_rate: receiver.allowed_rate.map(NonZeroU32::get),

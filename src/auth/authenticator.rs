@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jsonwebtoken::Algorithm;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
     Admission, KeyStore, KeysError, Refusal, Rejected,
     bearer::bearer,
-    key_source::{KeySet, KeySource, Knowledge},
+    key_source::{KeySet, KeySettings, KeySource, Knowledge},
     keys::{Key, algorithm_named, read_jwks, use_one_provider},
     token::UnverifiedToken,
     token_cache::{Sets, TokenCache},
@@ -31,6 +32,8 @@ pub struct Authenticator {
     clock: Clock,
     store: KeyStore,
     believed: TokenCache,
+    /// Places for those who wait for keys: strangers can make anybody wait.
+    waiting: Semaphore,
 }
 
 /// The audience of those who were let in for a secret alone. No token can be meant for it: no receiver that demands one may name it.
@@ -84,9 +87,10 @@ impl Authenticator {
             (true, Some(_)) => Vec::new(),
             (false, _) => entries(&policy.entries, store)?,
         };
-        let believed = TokenCache::new(store.settings().remembered_tokens);
+        let KeySettings { remembered_tokens, max_waiting, .. } = *store.settings();
+        let (believed, waiting) = (TokenCache::new(remembered_tokens), Semaphore::new(max_waiting));
         let receiver = receiver.to_owned();
-        Ok(Self { receiver, demands: Demands::of(policy), entries, clock, store: store.clone(), believed })
+        Ok(Self { receiver, demands: Demands::of(policy), entries, clock, store: store.clone(), believed, waiting })
     }
 
     /// Believes a caller, given the values of all its `Authorization` headers and the secret in its query. Waits for keys at
@@ -152,6 +156,7 @@ impl Authenticator {
         if doubtful.is_empty() {
             return Err(Refused::For(reason));
         }
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(Refused::Undecided) };
         tracing::debug!(receiver.path = self.receiver, key.id = tame(key_id), %reason, "asking for keys again");
         let known = join_all(doubtful.into_iter().map(KeySource::renew)).await;
         match self.judge(token, key_id, algorithm, secret) {
@@ -207,7 +212,8 @@ impl Authenticator {
             RejectionReason::UnsupportedAlgorithm | RejectionReason::BadSignature | RejectionReason::WrongIssuer => {
                 asked.filter(|source| source.usable().is_none()).collect()
             }
-            RejectionReason::MissingToken
+            RejectionReason::NetworkNotAllowed
+            | RejectionReason::MissingToken
             | RejectionReason::NotBearer
             | RejectionReason::MalformedToken
             | RejectionReason::WrongAudience

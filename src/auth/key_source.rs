@@ -48,6 +48,8 @@ pub struct KeySettings {
     pub request_wait: Duration,
     /// How many believed tokens a receiver remembers, so that they are verified once; 0: none.
     pub remembered_tokens: usize,
+    /// How many callers of a receiver may wait for keys at the same moment.
+    pub max_waiting: usize,
 }
 
 impl Default for KeySettings {
@@ -59,6 +61,7 @@ impl Default for KeySettings {
             retry_every: Duration::from_secs(5),
             request_wait: Duration::from_secs(5),
             remembered_tokens: 8192,
+            max_waiting: 256,
         }
     }
 }

@@ -83,7 +83,8 @@ pub(super) fn asked_to_end() -> io::Result<impl Future<Output = ()>> {
 
 /// The first line of stdout: where both listeners are.
 fn listening(app: &App) -> io::Result<String> {
-    let url = |address: SocketAddr| format!("http://{address}");
-    let (public, private) = (url(app.public_address()?), url(app.private_address()?));
+    let url = |scheme: &str, address: SocketAddr| format!("{scheme}://{address}");
+    let public = url(if app.is_https() { "https" } else { "http" }, app.public_address()?);
+    let private = url("http", app.private_address()?);
     Ok(serde_json::json!({ "public": public, "private": private }).to_string())
 }

@@ -9,6 +9,12 @@ use super::{Config, ConfigError, KnownSource, Receiver, Redirect, Trust, is_loop
 /// What a body limit may be, in bytes: 1 KiB to 64 MiB.
 const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 
+/// How many connections, or callers, may be let in.
+const CONNECTION_LIMITS: RangeInclusive<usize> = 1..=1_000_000;
+
+/// How long a part of a request may take, in seconds: less than the minute by which the lists' filters let a position lag behind its time.
+const TIME_LIMITS: RangeInclusive<u32> = 1..=45;
+
 /// A key and what is wrong with its value.
 pub(super) type Fault = (String, String);
 
@@ -72,6 +78,26 @@ impl Config {
         check_body_limit("public.max_body_bytes", Some(self.public.max_body_bytes))?;
         if self.public.remembered_tokens > 1_000_000 {
             return fault("public.remembered_tokens", "must be at most 1000000");
+        }
+        for (key, limit) in [
+            ("public.max_waiting_for_keys", self.public.max_waiting_for_keys),
+            ("public.max_connections", self.public.max_connections),
+            ("public.max_connections_per_address", self.public.max_connections_per_address),
+            ("private.max_connections", self.private.max_connections),
+        ] {
+            if !CONNECTION_LIMITS.contains(&limit) {
+                return fault(key, "must be between 1 and 1000000");
+            }
+        }
+        for (key, seconds) in [
+            ("public.head_timeout_seconds", self.public.head_timeout_seconds),
+            ("public.body_timeout_seconds", self.public.body_timeout_seconds),
+            ("private.head_timeout_seconds", self.private.head_timeout_seconds),
+            ("private.body_timeout_seconds", self.private.body_timeout_seconds),
+        ] {
+            if !TIME_LIMITS.contains(&seconds.get()) {
+                return fault(key, "must be between 1 and 45");
+            }
         }
         if self.private.tokens.is_empty() && !is_loopback(self.private.bind) {
             let bind = self.private.bind;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{DEV_AUDIENCE, KnownSource, SharedSecret, values};
+use super::{DEV_AUDIENCE, KnownSource, Network, SharedSecret, values};
 
 /// `[[receiver]]`: a public path and whom it believes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Receiver {
     /// The applications (`azp`, `appid`) that may call instead of the source's own; empty: the source's.
     #[serde(default)]
     pub publishers: Vec<String>,
+    /// The networks that may call; empty: any.
+    #[serde(default)]
+    pub allow_networks: Vec<Network>,
     /// The origins that may ask to send, where senders ask.
     #[serde(default = "event_grid")]
     pub allowed_origins: Vec<String>,
@@ -133,6 +136,7 @@ impl Receiver {
             metadata: Vec::new(),
             secret: None,
             publishers: Vec::new(),
+            allow_networks: Vec::new(),
             allowed_origins: event_grid(),
             allowed_rate: None,
             max_body_bytes: None,

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::Deadlines;
@@ -65,6 +67,40 @@ impl From<LedgerUrl> for String {
 impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sqlite://{}", self.0.display())
+    }
+}
+
+/// A network of IP addresses: an address and how many of its first bits count, or one address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network(IpNet);
+
+impl Network {
+    /// The network itself.
+    #[must_use]
+    pub const fn net(&self) -> IpNet {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let network = text.parse::<IpNet>().or_else(|_bare| text.parse::<IpAddr>().map(IpNet::from));
+        let network =
+            network.map_err(|_neither| format!("`{text}` is no network: 52.112.0.0/14, 2603:1063::/38, or an address"))?;
+        if network.trunc() != network {
+            // somebody meant something else than what they wrote
+            return Err(format!("`{text}` is not the first address of its network: {}", network.trunc()));
+        }
+        Ok(Self(network))
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.0.to_string()
     }
 }
 

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 /// reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectionReason {
+    /// From a network that is not on the receiver's list.
+    NetworkNotAllowed,
     /// No `Authorization` header.
     MissingToken,
     /// An `Authorization` header of another scheme than `Bearer`.
@@ -42,7 +44,8 @@ pub enum RejectionReason {
 
 impl RejectionReason {
     /// All of them, in the order of the checks.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
+        Self::NetworkNotAllowed,
         Self::MissingToken,
         Self::NotBearer,
         Self::MalformedToken,
@@ -64,6 +67,7 @@ impl RejectionReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::NetworkNotAllowed => "network_not_allowed",
             Self::MissingToken => "missing_token",
             Self::NotBearer => "not_bearer",
             Self::MalformedToken => "malformed_token",

@@ -77,6 +77,7 @@ pub struct Metrics {
     forward_seconds: Histogram,
     forward_running: Family<TargetLabels, Gauge>,
     forward_behind: Family<TargetLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    crowded_out: Counter,
     writable: Gauge,
     key_age: Family<KeyLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     refreshes: Family<RefreshLabels, Counter>,
@@ -108,6 +109,7 @@ impl Metrics {
             forward_seconds: Histogram::new(SECONDS),
             forward_running: Family::default(),
             forward_behind: Family::default(),
+            crowded_out: Counter::default(),
             writable: Gauge::default(),
             key_age: Family::default(),
             refreshes: Family::default(),
@@ -133,6 +135,7 @@ impl Metrics {
             seconds(),
             m.forward_behind.clone(),
         );
+        registry.register("crowded_out", "Connections and requests over the limit for one address", m.crowded_out.clone());
         registry.register("ledger_writable", "1 while the ledger can be written", m.writable.clone());
         registry.register_with_unit("key_store_age", "Age of the keys", seconds(), m.key_age.clone());
         registry.register("key_store_refreshes", "Refreshes of the keys since the start", m.refreshes.clone());
@@ -148,6 +151,11 @@ impl Metrics {
     /// A delivery was not let in.
     pub fn rejection(&self, reason: RejectionReason) {
         self.rejections.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// Somebody was turned away because their address has as many places as it may.
+    pub fn crowded_out(&self) {
+        self.crowded_out.inc();
     }
 
     /// A commit was made.

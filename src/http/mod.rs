@@ -6,6 +6,7 @@
 //! - [`problem`]: every answer that is not a success; the only file that knows status codes of errors
 //! - [`metrics`]: what is counted
 //! - [`trace`]: one span a request
+//! - [`crowd`]: who calls, and how many of them at once
 //! - `end_to_end`: which headers go on with a message that is passed on
 //! - [`platform`]: the listener of a simulated platform
 //! - [`in_process`]: the private API without a socket, for the command line
@@ -13,6 +14,7 @@
 //! Called by `app`, and by `cli` for the views.
 
 pub mod api;
+pub mod crowd;
 mod end_to_end;
 pub mod in_process;
 pub mod metrics;

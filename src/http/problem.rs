@@ -49,6 +49,8 @@ pub enum Problem {
     NotLetIn,
     /// Let in, but the tenant is not allowed.
     TenantNotAllowed,
+    /// From a network that is not allowed.
+    NetworkNotAllowed,
     /// No such path.
     NotFound(String),
     /// Another method than the path knows; which it knows.
@@ -59,6 +61,10 @@ pub enum Problem {
     UnsupportedMediaType(String),
     /// A body that ended early, or never came.
     BodyNotReceived(String),
+    /// A body that took longer than it may.
+    TooSlow(String),
+    /// Too many requests of one address, behind a proxy.
+    Crowded,
     /// The keys cannot be had.
     KeysUnavailable(Duration),
     /// The ledger cannot take it.
@@ -115,6 +121,7 @@ impl Problem {
             Self::OriginMissing => (StatusCode::BAD_REQUEST, "origin_missing", "The sender did not say who it is"),
             Self::SenderNotAllowed => (StatusCode::FORBIDDEN, "sender_not_allowed", "The sender is not allowed"),
             Self::NotLetIn | Self::TokenRequired => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is required"),
+            Self::NetworkNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The network is not allowed"),
             Self::TenantNotAllowed => (StatusCode::FORBIDDEN, "forbidden", "The tenant is not allowed"),
             Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed", "The host name is not allowed"),
             Self::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed", "The origin is not allowed"),
@@ -138,6 +145,8 @@ impl Problem {
             Self::UnsupportedMediaType(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body's encoding is not supported")
             }
+            Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "timeout", "The body took too long"),
+            Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "crowded", "Too many requests of one address"),
             Self::KeysUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", "Callers cannot be checked now"),
             Self::LedgerUnavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "The ledger is not available"),
             Self::QueryTimeout => (StatusCode::SERVICE_UNAVAILABLE, "query_timeout", "The query took too long"),
@@ -158,12 +167,15 @@ impl Problem {
             | Self::BodyNotReceived(why)
             | Self::InvalidQuery(why)
             | Self::TooManyFollowers(why)
+            | Self::TooSlow(why)
+            | Self::Timeout(why)
+            | Self::Ambiguous(why)
+            | Self::LedgerUnavailable(why)
+            | Self::UnsupportedMediaType(why)
             | Self::NotFound(why) => why.clone(),
-            Self::Timeout(why) | Self::Ambiguous(why) | Self::LedgerUnavailable(why) | Self::UnsupportedMediaType(why) => {
-                why.clone()
-            }
             Self::NotLetIn => "the caller was not authenticated".to_owned(),
             Self::TokenRequired => "send a token of this ledger as Authorization: Bearer".to_owned(),
+            Self::NetworkNotAllowed => "the caller's network is not on the receiver's list".to_owned(),
             Self::TenantNotAllowed => "the token is good, but its tenant is not on the receiver's list".to_owned(),
             Self::OriginMissing => "name it as WebHook-Request-Origin".to_owned(),
             Self::SenderNotAllowed => "its origin is not on the receiver's list".to_owned(),
@@ -182,6 +194,7 @@ impl Problem {
             Self::SecretsRequired => "its secrets cannot be told from the rest of the body".to_owned(),
             Self::MethodNotAllowed(allowed) => format!("this path knows {allowed}"),
             Self::TooLarge(limit) => format!("at most {limit} bytes are read"),
+            Self::Crowded => "at this moment; try again".to_owned(),
             Self::KeysUnavailable(_) => "the issuer's keys cannot be had; try again".to_owned(),
             Self::QueryTimeout => "narrow the query and try again".to_owned(),
             Self::Internal => "the log says more, under this request id".to_owned(),
@@ -191,7 +204,7 @@ impl Problem {
     /// The answer to `request`. Who is not let in gets one constant body, without as much as a request id.
     #[must_use]
     pub fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        let constant = matches!(self, Self::NotLetIn | Self::TenantNotAllowed);
+        let constant = matches!(self, Self::NotLetIn | Self::TenantNotAllowed | Self::NetworkNotAllowed);
         let id = request.extensions().get::<RequestId>().map(ToString::to_string);
         self.response(if constant { None } else { id })
     }
@@ -205,7 +218,8 @@ impl Problem {
             Self::NotLetIn => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer")).force_close();
             }
-            Self::TenantNotAllowed => {
+            // likewise; and what is still to come of a slow body would be read in vain
+            Self::TenantNotAllowed | Self::NetworkNotAllowed | Self::TooSlow(_) => {
                 response.force_close();
             }
             Self::TokenRequired => {
@@ -220,7 +234,7 @@ impl Problem {
             Self::TooManyFollowers(_) => {
                 response.insert_header((RETRY_AFTER, "10"));
             }
-            Self::LedgerUnavailable(_) | Self::QueryTimeout => {
+            Self::LedgerUnavailable(_) | Self::QueryTimeout | Self::Crowded => {
                 response.insert_header((RETRY_AFTER, "2"));
             }
             _ => {}
@@ -257,7 +271,7 @@ pub const fn rejection_status(reason: RejectionReason) -> u16 {
         | RejectionReason::MissingClaim
         | RejectionReason::WrongPublisher
         | RejectionReason::WrongSecret => 401,
-        RejectionReason::TenantNotAllowed => 403,
+        RejectionReason::NetworkNotAllowed | RejectionReason::TenantNotAllowed => 403,
         RejectionReason::TooLarge => 413,
     }
 }
@@ -267,6 +281,7 @@ pub const fn rejection_status(reason: RejectionReason) -> u16 {
 pub fn not_accepted(reason: NotAccepted, max_body_bytes: usize) -> Problem {
     match reason {
         NotAccepted::Rejected(RejectionReason::TooLarge) => Problem::TooLarge(max_body_bytes),
+        NotAccepted::Rejected(RejectionReason::NetworkNotAllowed) => Problem::NetworkNotAllowed,
         NotAccepted::Rejected(RejectionReason::TenantNotAllowed) => Problem::TenantNotAllowed,
         NotAccepted::Rejected(_) => Problem::NotLetIn,
         NotAccepted::Unreadable(why) => Problem::Unreadable(why),

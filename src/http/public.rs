@@ -3,8 +3,8 @@
 //! ```text
 //! POST <receiver path>
 //!   1 path            routing: one resource per receiver           404, 405
-//!   2 Authorization   receiver.admit                               401, 403, 503
-//!   3 body            read, with a bound, only after 2             413
+//!   2 who calls       their network, receiver.admit                401, 403, 503
+//!   3 body            read, with a bound, only after 2             408, 413, 415
 //!   4 read
 //!   5 record          receiver.accept                              400, 503
 //!   6 reply                                                        2xx
@@ -33,6 +33,7 @@ use percent_encoding::{percent_decode, percent_decode_str};
 use tokio::time::timeout;
 
 use super::{
+    crowd::{Crowd, Full},
     end_to_end::end_to_end,
     metrics::Metrics,
     problem::{Problem, not_accepted},
@@ -44,18 +45,29 @@ use crate::{
     source::{Head, Reply},
 };
 
+/// What all receivers have in common.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// Who is there.
+    pub crowd: Crowd,
+    /// How long a body may take.
+    pub body_time: Duration,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 /// Adds one resource per receiver; everything else is 404.
-pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Metrics) {
-    mount(app, receivers, metrics);
+pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], entrance: &Entrance) {
+    mount(app, receivers, entrance);
     app.default_service(web::to(|request: HttpRequest| async move {
         Problem::NotFound("no receiver is configured at this path".to_owned()).answer(&request)
     }));
 }
 
 /// Adds one resource per receiver, and nothing else.
-pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Metrics) {
+pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], entrance: &Entrance) {
     for receiver in receivers {
-        let state = (Arc::clone(receiver), metrics.clone());
+        let state = (Arc::clone(receiver), entrance.clone());
         app.service(
             web::resource(receiver.path.as_str())
                 .app_data(ThinData(state))
@@ -66,10 +78,7 @@ pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], metrics: &Met
     }
 }
 
-/// How long a body may take: far less than the slack of the lists' time filters.
-const BODY_TIME: Duration = Duration::from_secs(30);
-
-type State = ThinData<(Arc<Receiver>, Metrics)>;
+type State = ThinData<(Arc<Receiver>, Entrance)>;
 
 async fn method_not_allowed(request: HttpRequest, state: State) -> HttpResponse {
     let ThinData((receiver, _)) = state;
@@ -78,9 +87,9 @@ async fn method_not_allowed(request: HttpRequest, state: State) -> HttpResponse 
 
 /// "HTTP 1.1 Web Hooks for Event Delivery" of `CloudEvents`, §4: a sender asks whether its events are wanted.
 async fn preflight(request: HttpRequest, state: State) -> HttpResponse {
-    let ThinData((receiver, metrics)) = state;
+    let ThinData((receiver, entrance)) = state;
     let origin = request.headers().get("webhook-request-origin").and_then(|origin| origin.to_str().ok());
-    let problem = match receiver.greet(&caller(&request, &receiver), origin) {
+    let problem = match receiver.greet(&caller(&request, &receiver, &entrance), origin) {
         Ok(Greeting { origin, rate }) => {
             return HttpResponse::Ok()
                 .insert_header(("WebHook-Allowed-Origin", origin))
@@ -91,7 +100,7 @@ async fn preflight(request: HttpRequest, state: State) -> HttpResponse {
         Err(NotGreeted::NotAsked) => Problem::MethodNotAllowed("POST"),
         Err(NotGreeted::NoOrigin) => Problem::OriginMissing,
         Err(NotGreeted::OriginNotAllowed) => Problem::SenderNotAllowed,
-        Err(NotGreeted::NotAccepted(reason)) => problem(reason, &receiver, &metrics),
+        Err(NotGreeted::NotAccepted(reason)) => problem(reason, &receiver, &entrance.metrics),
     };
     problem.answer(&request)
 }
@@ -105,9 +114,12 @@ fn problem(reason: NotAccepted, receiver: &Receiver, metrics: &Metrics) -> Probl
 
 async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpResponse {
     let started = Instant::now();
-    let ThinData((receiver, metrics)) = state;
-    let caller = caller(&request, &receiver);
-    let outcome = receive(&receiver, &metrics, caller, &request, payload).await;
+    let ThinData((receiver, entrance)) = state;
+    let caller = caller(&request, &receiver, &entrance);
+    let outcome = match entrance.crowd.place(request.peer_addr(), caller.address) {
+        Ok(_place) => receive(&receiver, &entrance, caller, &request, payload).await,
+        Err(Full) => Err(Problem::Crowded),
+    };
     let (mut response, name) = match &outcome {
         Ok(accepted) if matches!(accepted.reply, Reply::Elsewhere(_)) => (reply(&accepted.reply), "redirected"),
         Ok(accepted) => (reply(&accepted.reply), accepted.recorded.outcome()),
@@ -116,19 +128,19 @@ async fn callback(request: HttpRequest, payload: Payload, state: State) -> HttpR
     if matches!(outcome, Ok(_) | Err(Problem::Unreadable(_))) {
         echo(request.headers(), response.headers_mut()); // whatever was kept
     }
-    metrics.delivery(&receiver.path, name, started.elapsed());
+    entrance.metrics.delivery(&receiver.path, name, started.elapsed());
     response
 }
 
 /// Steps 2 to 5.
 async fn receive(
     receiver: &Receiver,
-    metrics: &Metrics,
+    entrance: &Entrance,
     caller: Caller,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Accepted, Problem> {
-    let problem = |reason: NotAccepted| problem(reason, receiver, metrics);
+    let problem = |reason: NotAccepted| problem(reason, receiver, &entrance.metrics);
     let admission = receiver.admit(&caller).await.map_err(problem)?;
     if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         let encoding = tame(encoding.to_str().unwrap_or("an unreadable one"));
@@ -137,13 +149,18 @@ async fn receive(
     if announced(request.headers()).is_some_and(|length| length > receiver.max_body_bytes) {
         return Err(problem(receiver.too_large(&caller, &admission))); // without waiting for any of it
     }
-    let body = match timeout(BODY_TIME, payload.to_bytes_limited(receiver.max_body_bytes)).await {
+    let body = match timeout(entrance.body_time, payload.to_bytes_limited(receiver.max_body_bytes)).await {
         Ok(Ok(Ok(body))) => body,
         Ok(Ok(Err(_broken))) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
         Ok(Err(_over)) => return Err(problem(receiver.too_large(&caller, &admission))),
-        Err(_elapsed) => return Err(Problem::Timeout("the body did not arrive within 30 seconds".to_owned())),
+        Err(_elapsed) => return Err(too_slow(entrance.body_time)),
     };
     receiver.accept(&admission, caller, body.to_vec()).await.map_err(problem)
+}
+
+/// A body that takes longer than it may.
+pub(super) fn too_slow(limit: Duration) -> Problem {
+    Problem::TooSlow(format!("the body did not arrive within {} seconds", limit.as_secs()))
 }
 
 /// The length that a request says its body has (bytes).
@@ -152,14 +169,14 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// What is known of a caller before anybody believes it.
-fn caller(request: &HttpRequest, receiver: &Receiver) -> Caller {
+fn caller(request: &HttpRequest, receiver: &Receiver, entrance: &Entrance) -> Caller {
     let headers = request.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(tame).filter(|text| !text.is_empty());
     Caller {
         secret: secret(request.query_string()),
         head: Head { content_type: text(CONTENT_TYPE.as_str()), attributes: attributes(headers) },
         authorization: headers.get_all(AUTHORIZATION).map(|value| value.as_bytes().to_vec()).collect(),
-        peer: request.peer_addr().map(|address| address.ip().to_string()),
+        address: entrance.crowd.caller(request.peer_addr(), headers),
         user_agent: text(USER_AGENT.as_str()),
         region: text("x-microsoft-skype-caller-region"),
         correlation: Correlation {

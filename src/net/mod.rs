@@ -6,8 +6,10 @@
 
 mod address;
 mod client;
+mod networks;
 mod secret;
 
 pub use address::{is_here, is_loopback};
 pub use client::{Answer, FetchError, Fetched, HttpClient, Method, OpenAnswer, Request, header_bytes, header_text};
+pub use networks::Networks;
 pub use secret::Secret;

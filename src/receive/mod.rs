@@ -5,7 +5,7 @@
 
 mod redirect;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -23,7 +23,7 @@ use crate::{
         text::tame,
         trust::Admitted,
     },
-    net::Secret,
+    net::{Networks, Secret},
     source::{Answers, Head, Inbound, NotificationSource, Reading, Reply},
     store::{Ledger, RecordError, Recorded},
 };
@@ -44,6 +44,8 @@ pub struct Receiver {
     pub authenticator: Authenticator,
     /// What to answer where the sender asks.
     pub answers: Answers,
+    /// The networks that may call; none: any.
+    pub networks: Networks,
     /// Who may ask to send.
     pub greetings: Greetings,
     /// The incoming calls that another region is to answer.
@@ -112,7 +114,7 @@ pub struct Greeting {
 pub enum NotGreeted {
     /// Senders of this source do not ask.
     NotAsked,
-    /// It does not know the secret.
+    /// It is on no list of networks, or does not know the secret.
     NotAccepted(NotAccepted),
     /// It did not say who it is.
     NoOrigin,
@@ -129,8 +131,8 @@ pub struct Caller {
     pub secret: Option<Secret>,
     /// What the head says of the body.
     pub head: Head,
-    /// The peer's address.
-    pub peer: Option<String>,
+    /// Their address; `None` where it is not known.
+    pub address: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
     /// The `X-Microsoft-Skype-Caller-Region` header: where who calls is.
@@ -174,6 +176,7 @@ impl Receiver {
     /// # Errors
     /// [`NotAccepted::Rejected`], which is noted, or [`NotAccepted::CannotCheck`].
     pub async fn admit(&self, caller: &Caller) -> Result<Admission, NotAccepted> {
+        self.check_network(caller)?;
         let authorization: Vec<&[u8]> = caller.authorization.iter().map(Vec::as_slice).collect();
         match self.authenticator.admit(&authorization, caller.secret.as_ref().map(Secret::expose)).await {
             Ok(admission) => Ok(admission),
@@ -185,6 +188,14 @@ impl Receiver {
                 Err(self.reject(caller, rejected.reason, rejected.unverified_key_id, rejected.unverified_issuer))
             }
         }
+    }
+
+    /// Who comes from elsewhere learns nothing of tokens.
+    fn check_network(&self, caller: &Caller) -> Result<(), NotAccepted> {
+        if self.networks.is_empty() || caller.address.is_some_and(|address| self.networks.contain(address)) {
+            return Ok(());
+        }
+        Err(self.reject(caller, RejectionReason::NetworkNotAllowed, None, None))
     }
 
     /// Step 3 went wrong: the body is over the limit.
@@ -203,6 +214,7 @@ impl Receiver {
         if !self.source.asks_first() {
             return Err(NotGreeted::NotAsked);
         }
+        self.check_network(caller).map_err(NotGreeted::NotAccepted)?;
         if let Err(reason) = self.authenticator.check_secret(caller.secret.as_ref().map(Secret::expose)) {
             return Err(NotGreeted::NotAccepted(self.reject(caller, reason, None, None)));
         }
@@ -218,7 +230,7 @@ impl Receiver {
     fn reject(&self, caller: &Caller, reason: RejectionReason, key_id: Option<String>, issuer: Option<String>) -> NotAccepted {
         tracing::warn!(
             receiver.path = %self.path,
-            peer = caller.peer,
+            peer = caller.address.map(tracing::field::display),
             key.id = key_id,
             unverified_issuer = issuer,
             reason = reason.as_str(),
@@ -228,7 +240,7 @@ impl Receiver {
             at: caller.received_at,
             receiver: self.path.clone(),
             reason,
-            peer: caller.peer.clone(),
+            peer: caller.address.map(|address| address.to_string()),
             unverified_key_id: key_id,
             unverified_issuer: issuer,
             user_agent: caller.user_agent.clone(),

@@ -6,6 +6,7 @@ mod api;
 mod bots;
 mod cli;
 mod config;
+mod doors;
 mod event_grid;
 mod faults;
 mod feed;

@@ -153,7 +153,8 @@ pub(super) async fn skip(api: Data<Api>, request: HttpRequest, payload: Payload)
 async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Payload) -> Result<OrderedView, Problem> {
     let writer = Leave::of(request).writer.ok_or(Problem::ScopeRequired("write"))?;
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
-    let Order { id, forward, state, call_id, kind, since, until, dry_run } = read_json(request, payload).await?;
+    let Order { id, forward, state, call_id, kind, since, until, dry_run } =
+        read_json(request, payload, service.body_time).await?;
     let invalid = |_error| Problem::InvalidBody("id: as in fwd_…".to_owned());
     let filter = ForwardFilter {
         id: id.map(|id| id.parse().map_err(invalid)).transpose()?,

@@ -11,7 +11,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 
-use super::{Api, Leave, register::MAX_DEADLINE};
+use super::{Api, Leave, body::read, register::MAX_DEADLINE};
 use crate::{
     gateway::{BotRequest, MAX_REQUEST, NotForwarded},
     http::{
@@ -50,11 +50,7 @@ async fn passed_on(api: &Api, request: &HttpRequest, payload: Payload) -> Result
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
     let gateway = service.gateways.iter().find(|gateway| gateway.source.name() == name);
     let gateway = gateway.ok_or_else(|| Problem::NotFound("no gateway is configured for this platform".to_owned()))?;
-    let body = match payload.to_bytes_limited(MAX_REQUEST).await {
-        Ok(Ok(body)) => body.to_vec(),
-        Ok(Err(_broken)) => return Err(Problem::BodyNotReceived("the body ended before its length".to_owned())),
-        Err(_over) => return Err(Problem::TooLarge(MAX_REQUEST)),
-    };
+    let body = read(payload, MAX_REQUEST, service.body_time).await?.to_vec();
     let asked = BotRequest {
         method: request.method().as_str().to_owned(),
         path: behind.get(name.len()..).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),

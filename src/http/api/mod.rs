@@ -16,7 +16,7 @@ mod query;
 mod register;
 mod rejections;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, get,
@@ -73,6 +73,8 @@ pub struct Service {
     pub keys: KeyStore,
     /// What is counted.
     pub metrics: Metrics,
+    /// How long the body of a request may take.
+    pub body_time: Duration,
 }
 
 /// Adds every call of the API.

@@ -68,7 +68,7 @@ pub(super) async fn register(api: Data<Api>, request: HttpRequest, payload: Payl
 async fn registered(api: &Api, request: &HttpRequest, payload: Payload) -> Result<(bool, OperationView), Problem> {
     let writer = Leave::of(request).writer.ok_or(Problem::ScopeRequired("write"))?;
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
-    let new: NewOperation = read_json(request, payload).await?;
+    let new: NewOperation = read_json(request, payload, service.body_time).await?;
     let asked = asked(&new, request)?;
     let now = api.clock.now();
     let requested = write_down(&service.ledger, &writer, asked, now).await.map_err(not_recorded)?;
