@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, sync::broadcast, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use self::tokens::GoodTokens;
+pub use self::tokens::{GoodTokens, new_token};
 use self::{
     listeners::{Door, bind, entrance, raise_limit_of_files, seconds, serve_private, serve_public},
     receivers::build_receiver,
@@ -42,7 +42,7 @@ use crate::{
     net::{HttpClient, Secret},
     receive::Receiver,
     source::{NotificationSource, SOURCES, source},
-    store::{self, Ledger, OpenError},
+    store::{self, Ledger, OpenError, StoreError},
 };
 
 /// How long requests have to be answered that the gateway has passed on.
@@ -69,6 +69,9 @@ pub enum BuildError {
     /// The ledger could not be opened.
     #[error(transparent)]
     Ledger(#[from] OpenError),
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A listener could not be bound.
     #[error("cannot listen on {address}")]
     Bind {
@@ -191,8 +194,9 @@ impl App {
     /// [`BuildError`].
     pub async fn build(config: &Config, surroundings: Surroundings) -> Result<Self, BuildError> {
         let Parts { ledger, writer, keys, receivers, metrics, client, answers } = Parts::build(config, &surroundings).await?;
-        let tokens = GoodTokens::of(config);
-        let guard = Guard { tokens: tokens.subscribe(), open_secrets: surroundings.dev_issuer.is_some() };
+        let clock = surroundings.clock.clone();
+        let tokens = GoodTokens::of(&config.private, ledger.reader(), clock.clone()).await?;
+        let guard = Guard { tokens: tokens.subscribe(), open_secrets: surroundings.dev_issuer.is_some(), clock };
         let targets = forwards::targets(config, &client, &surroundings)?;
         let private_too = config.gateway.allow_private_upstreams || surroundings.dev_issuer.is_some();
         let outbound = if private_too { client } else { HttpClient::for_public_hosts().map_err(BuildError::Client)? };
@@ -277,10 +281,11 @@ impl App {
     /// # Errors
     /// If a listener cannot be served.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { public, private, entrance, certificate, guard, tokens: _tokens, mut api, mut service, .. } = self;
+        let Self { public, private, entrance, certificate, guard, tokens, mut api, mut service, .. } = self;
         let ((targets, works), writer) = (self.forwards, self.writer);
         let stopping = api.shutdown.clone();
         let keeper = tokio::spawn(service.keys.clone().keep_fresh(stopping.clone()));
+        let keeping_up = tokio::spawn(tokens.keep_up(service.ledger.reader().clone(), stopping.clone()));
         let last = CancellationToken::new();
         let (forwarder, forwarding) = Forwarder::start(targets, &works, &last);
         service.forwarder = forwarder;
@@ -303,8 +308,8 @@ impl App {
             Some(ended) => ended,
             None => serving.await,
         };
-        // It ends with `stopping`; if it panicked, it has said so.
-        let _ended = keeper.await;
+        // They end with `stopping`; if one panicked, it has said so.
+        let _ended = (keeper.await, keeping_up.await);
         if let Some(renewing) = renewing {
             let _ended = renewing.await;
         }

@@ -118,9 +118,19 @@ pub struct Private {
     pub body_timeout_seconds: NonZeroU32,
     /// The connections that are served at the same moment; more wait to be accepted.
     pub max_connections: usize,
-    /// Who may use it; never empty unless it listens on loopback.
+    /// Whether every request needs a token, also on loopback and while there is none.
+    pub require_token: bool,
+    /// Who may use it, beside those to whom a token was made by command.
     #[serde(rename = "token", default)]
     pub tokens: Vec<Token>,
+}
+
+impl Private {
+    /// Whether every request needs a token, as far as the configuration says.
+    #[must_use]
+    pub const fn asks_for_tokens(&self) -> bool {
+        self.require_token || !self.tokens.is_empty()
+    }
 }
 
 /// `[[private.token]]`: one who may use the private listener.
@@ -142,12 +152,34 @@ pub struct Token {
 pub enum Scope {
     /// To ask.
     Read,
-    /// To register requests.
+    /// To write requests, and to use the gateway.
     Write,
-    /// To see bodies and personal facts.
+    /// To see secrets and personal facts.
     Secrets,
-    /// To maintain the ledger.
+    /// To maintain the service.
     Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Secrets, Self::Admin];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Secrets => "secrets",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The scope of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
 }
 
 fn read_only() -> Vec<Scope> {

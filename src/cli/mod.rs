@@ -24,6 +24,7 @@ mod serve;
 mod simulate;
 mod tail;
 mod token;
+mod tokens;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -75,6 +76,9 @@ enum Command {
     Forwards(forwards::Forwards),
     /// Follow what changes, as it happens.
     Tail(tail::Tail),
+    /// Make, list and revoke tokens of the private API.
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(configuration::Configuration),
@@ -114,6 +118,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Rejections(rejections) => rejections.run(&config).await,
         Command::Forwards(forwards) => forwards.run(&config).await,
         Command::Tail(tail) => tail.run(&config).await,
+        Command::Tokens(tokens) => tokens.run(&config).await,
         Command::Config(configuration) => configuration.run(&config),
         Command::Doctor(doctor) => doctor.run(&config).await,
         Command::Db(db) => db.run(&config).await,

@@ -60,7 +60,7 @@ impl Serve {
 async fn reload_tokens(source: Source, tokens: GoodTokens, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         match source.load() {
-            Ok(config) if tokens.replace(&config) => tracing::info!("the tokens of the private listener were read again"),
+            Ok(config) if tokens.replace(&config.private) => tracing::info!("the tokens of the private listener were read again"),
             Ok(_) => {
                 tracing::error!("without tokens the private listener is open: that takes a new start; they stay as they are");
             }

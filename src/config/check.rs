@@ -99,7 +99,7 @@ impl Config {
                 return fault(key, "must be between 1 and 45");
             }
         }
-        if self.private.tokens.is_empty() && !is_loopback(self.private.bind) {
+        if !self.private.asks_for_tokens() && !is_loopback(self.private.bind) {
             let bind = self.private.bind;
             return fault("private.bind", format!("{bind} is not loopback, so at least one [[private.token]] is needed"));
         }
@@ -155,7 +155,7 @@ impl Config {
     fn check_gateway(&self) -> Result<(), Fault> {
         let credentials = &self.gateway.credentials;
         let signs = [("graph", credentials.graph.is_some()), ("acs", credentials.acs.is_some())];
-        if let Some((platform, _)) = signs.iter().find(|(_, signs)| *signs && self.private.tokens.is_empty()) {
+        if let Some((platform, _)) = signs.iter().find(|(_, signs)| *signs && !self.private.asks_for_tokens()) {
             return fault(
                 format!("gateway.credentials.{platform}"),
                 "needs at least one [[private.token]] with the scope `write`: without, anybody on this machine could act in our name",

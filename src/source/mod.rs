@@ -84,12 +84,6 @@ pub trait NotificationSource: fmt::Debug + Sync {
         Answer::default()
     }
 
-    /// The members of its bodies, at any depth, that are shown to nobody without leave: what opens something, and who people
-    /// are.
-    fn secrets(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     /// The largest body that it sends, in bytes; `None` if it leaves that to the configuration.
     fn max_body_bytes(&self) -> Option<usize> {
         None

@@ -16,6 +16,7 @@ mod requests;
 pub mod rows;
 pub mod seal;
 mod sqlite;
+pub mod tokens;
 
 use std::{
     fmt,

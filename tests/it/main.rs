@@ -27,6 +27,7 @@ mod redirect;
 mod referee;
 mod requests;
 mod rosters;
+mod secrets;
 mod strays;
 mod support;
 mod trust;

@@ -151,7 +151,7 @@ pub(super) async fn skip(api: Data<Api>, request: HttpRequest, payload: Payload)
 }
 
 async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Payload) -> Result<OrderedView, Problem> {
-    let writer = Leave::of(request).writer.ok_or(Problem::ScopeRequired("write"))?;
+    let admin = Leave::of(request).admin.ok_or(Problem::ScopeRequired("admin"))?;
     let service = api.service.as_ref().ok_or_else(|| Problem::LedgerUnavailable("nobody serves this ledger".to_owned()))?;
     let Order { id, forward, state, call_id, kind, since, until, dry_run } =
         read_json(request, payload, service.body_time).await?;
@@ -170,7 +170,7 @@ async fn ordered(api: &Api, command: Command, request: &HttpRequest, payload: Pa
     }
     let matched = carry_out(service, command, &filter, dry_run).await?;
     tracing::info!(
-        api.caller = crate::domain::trust::Asking::name(&writer),
+        api.caller = crate::domain::trust::Asking::name(&admin),
         matched,
         dry_run,
         "forwards were ordered to be {}",

@@ -1,11 +1,11 @@
 //! Who may ask.
 //!
-//! 1. With tokens: every call but the two health checks needs one, compared by its SHA-256 in constant time.
+//! 1. With tokens: every call but the two health checks needs one, compared by its SHA-256 in constant time, that has not expired.
 //! 2. Without tokens the listener is on loopback (the configuration sees to it), and the `Host` must be a loopback name
 //!    too: otherwise any web page could reach us through a name of its own that points here (DNS rebinding).
 //! 3. A page of another site never gets an answer: foreign `Origin`, `Sec-Fetch-Site: cross-site`.
-//! 4. Secrets are shown to tokens with the scope `secrets`; without tokens, in development mode alone. Requests are written by
-//!    tokens with the scope `write`; without tokens, by anybody on this machine.
+//! 4. Scopes: `read` to ask, `write` to write requests and use the gateway, `secrets` to see what is otherwise shown as redacted,
+//!    `admin` to maintain. Without tokens anybody on this machine has all of them but `secrets`; in development mode that too.
 
 use std::sync::Arc;
 
@@ -13,15 +13,19 @@ use actix_web::{
     Error, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN},
+    http::{
+        Method,
+        header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN},
+    },
     middleware::Next,
 };
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::gateway::TOKEN_HEADER;
 use crate::{
-    domain::trust::Asking,
+    domain::{clock::Clock, trust::Asking},
     http::{is_of_this_machine, problem::Problem},
 };
 
@@ -32,10 +36,24 @@ pub struct PrivateToken {
     pub name: String,
     /// Its SHA-256.
     pub sha256: Vec<u8>,
-    /// Whether it may see secrets.
-    pub secrets: bool,
-    /// Whether it may write requests.
+    /// What it is good for.
+    pub scopes: Scopes,
+    /// From when on it is good for nothing; `None`: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a scope of its own, in any combination")]
+pub struct Scopes {
+    /// Ask.
+    pub read: bool,
+    /// Write requests, and use the gateway.
     pub write: bool,
+    /// See secrets and personal facts.
+    pub secrets: bool,
+    /// Maintain the service.
+    pub admin: bool,
 }
 
 /// What somebody who may ask may see and do. Every request that came through the [`Guard`] bears one.
@@ -45,6 +63,8 @@ pub struct Leave {
     pub secrets: bool,
     /// May write requests.
     pub writer: Option<Writer>,
+    /// May maintain the service.
+    pub admin: Option<Writer>,
     /// Who it is, for as long as that holds.
     pub standing: Standing,
 }
@@ -66,7 +86,7 @@ impl Standing {
     /// Resolves once the token is no longer good.
     pub async fn lost(&mut self) {
         let Some((token, tokens)) = &mut self.token else { return std::future::pending().await };
-        if tokens.wait_for(|tokens| !tokens.contains(token)).await.is_err() {
+        if tokens.wait_for(|good| !good.tokens.contains(token)).await.is_err() {
             // nobody can revoke it any more
             std::future::pending::<()>().await;
         }
@@ -74,9 +94,18 @@ impl Standing {
 }
 
 /// The tokens that are good now.
-pub type Tokens = watch::Receiver<Arc<Vec<PrivateToken>>>;
+pub type Tokens = watch::Receiver<Arc<Good>>;
 
-/// Somebody who may write requests.
+/// The tokens that are good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Good {
+    /// Whether one is asked for, also where none is good.
+    pub required: bool,
+    /// Which.
+    pub tokens: Vec<PrivateToken>,
+}
+
+/// Somebody who may write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer(String);
 
@@ -87,6 +116,11 @@ impl Asking for Writer {
 }
 
 impl Leave {
+    fn with(scopes: Scopes, name: &str, standing: Standing) -> Self {
+        let as_one = |may: bool| may.then(|| Writer(name.to_owned()));
+        Self { secrets: scopes.secrets, writer: as_one(scopes.write), admin: as_one(scopes.admin), standing }
+    }
+
     /// What the caller of this request may see; of one that nobody has let in, nothing.
     #[must_use]
     pub fn of(request: &HttpRequest) -> Self {
@@ -99,8 +133,10 @@ impl Leave {
 pub struct Guard {
     /// The tokens; empty on a loopback listener.
     pub tokens: Tokens,
-    /// Whether secrets are shown where there are no tokens.
+    /// Whether secrets are shown where no token is asked for.
     pub open_secrets: bool,
+    /// Where "now" comes from.
+    pub clock: Clock,
 }
 
 impl Guard {
@@ -130,23 +166,33 @@ impl Guard {
         if is_foreign(headers) {
             return Err(Problem::OriginNotAllowed); // rule 3
         }
-        let tokens = Arc::clone(&self.tokens.borrow());
-        if tokens.is_empty() {
-            let writer = Some(Writer("loopback".to_owned()));
-            let leave = Leave { secrets: self.open_secrets, writer, standing: Standing::default() }; // rule 4
+        let good = Arc::clone(&self.tokens.borrow());
+        if !good.required {
+            let scopes = Scopes { read: true, write: true, secrets: self.open_secrets, admin: true };
+            let leave = Leave::with(scopes, "loopback", Standing::default()); // rule 4
             return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
-        let of_platform = request.path().starts_with("/gateway/");
-        match if of_platform { gateway_token(headers) } else { token(headers) }.and_then(|sent| known(&tokens, sent)) {
+        let (method, path) = (request.method(), request.path());
+        let of_platform = path.starts_with("/gateway/");
+        let sent = if of_platform { gateway_token(headers) } else { token(headers) };
+        let now = self.clock.now();
+        match sent.and_then(|sent| known(&good.tokens, sent)).filter(|token| token.expires_at.is_none_or(|end| now < end)) {
             Some(token) => {
-                let writer = token.write.then(|| Writer(token.name.clone()));
+                let asks = !of_platform && (method == Method::GET || method == Method::HEAD);
+                if asks && !token.scopes.read && !is_health(path) {
+                    return Err(Problem::ScopeRequired("read"));
+                }
                 let standing = Standing { token: Some((token.clone(), self.tokens.clone())) };
-                Ok(Leave { secrets: token.secrets, writer, standing }) // rule 4
+                Ok(Leave::with(token.scopes, &token.name, standing)) // rule 4
             }
-            None if matches!(request.path(), "/healthz" | "/readyz") => Ok(Leave::default()), // rule 1
+            None if is_health(path) => Ok(Leave::default()), // rule 1
             None => Err(Problem::TokenRequired),
         }
     }
+}
+
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 fn token(headers: &HeaderMap) -> Option<&[u8]> {

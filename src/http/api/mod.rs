@@ -27,7 +27,7 @@ use utoipa::OpenApi;
 
 pub use self::{
     events::Followers,
-    guard::{Guard, Leave, PrivateToken, Standing, Tokens, Writer},
+    guard::{Good, Guard, Leave, PrivateToken, Scopes, Standing, Tokens, Writer},
 };
 use super::{metrics::Metrics, problem::Problem};
 use crate::{

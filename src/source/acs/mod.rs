@@ -25,26 +25,6 @@ use super::{
 };
 use crate::domain::trust::TrustDefaults;
 
-/// The context with which an incoming call is answered, and all that names people or repeats what they said and dialled.
-const SECRETS: &[&str] = &[
-    "incomingCallContext",
-    "participant",
-    "participants",
-    "transferTarget",
-    "transferee",
-    "tone",
-    "dtmfResult",
-    "collectTonesResult",
-    "choiceResult",
-    "speechResult",
-    "from",
-    "to",
-    "callerDisplayName",
-    "onBehalfOfCallee",
-    "customContext",
-    "data_base64",
-];
-
 /// Call Automation.
 #[derive(Clone, Copy, Debug)]
 pub struct Acs;
@@ -85,9 +65,5 @@ impl NotificationSource for Acs {
 
     fn meaning(&self, code: Option<i64>, subcode: Option<i64>) -> Option<&'static str> {
         codes::meaning(code, subcode)
-    }
-
-    fn secrets(&self) -> &'static [&'static str] {
-        SECRETS
     }
 }

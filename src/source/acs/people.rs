@@ -60,7 +60,7 @@ pub(super) fn count(participants: &[Value]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::PERSONAL;
-    use crate::source::acs::SECRETS;
+    use crate::source::redact::SECRETS;
 
     #[test]
     fn what_is_sealed_is_not_shown_in_the_body_that_it_came_in() {

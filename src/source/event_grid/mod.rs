@@ -14,27 +14,6 @@ use serde_json::value::RawValue;
 use super::{Inbound, NotificationSource, Reading, Unreadable, cloud_events};
 use crate::domain::trust::TrustDefaults;
 
-/// The context with which an incoming call is answered, what confirms a subscription, where recordings lie, and all that names
-/// people.
-const SECRETS: &[&str] = &[
-    "incomingCallContext",
-    "validationCode",
-    "validationUrl",
-    "contentLocation",
-    "metadataLocation",
-    "deleteLocation",
-    "from",
-    "to",
-    "callerDisplayName",
-    "onBehalfOfCallee",
-    "customContext",
-    "startedBy",
-    "endedBy",
-    "user",
-    "participantId",
-    "data_base64",
-];
-
 /// Event Grid.
 #[derive(Clone, Copy, Debug)]
 pub struct EventGrid;
@@ -63,10 +42,6 @@ impl NotificationSource for EventGrid {
     /// Its events carry no results.
     fn meaning(&self, _code: Option<i64>, _subcode: Option<i64>) -> Option<&'static str> {
         None
-    }
-
-    fn secrets(&self) -> &'static [&'static str] {
-        SECRETS
     }
 
     /// A batch holds up to 5,000 events of at most 1 MiB in all, unless a single event is larger.

@@ -7,6 +7,7 @@
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
+//! - [`tokens`]: who may use the private API
 //! - [`upkeep`], [`prune`]: verify, rebuild, backup; what retention takes away
 
 mod batch;
@@ -22,6 +23,7 @@ mod rejections;
 mod requests;
 mod settle;
 mod strays;
+pub(super) mod tokens;
 pub(super) mod upkeep;
 pub(super) mod work;
 pub(super) mod writer;

@@ -71,12 +71,21 @@ impl Served {
         Self::start_saying(folder, sections, private, Stdio::null())
     }
 
+    /// Starts with a private listener that asks everybody for a token.
+    pub fn start_requiring_tokens(folder: &Path) -> Self {
+        Self::start_command(folder, "", Stdio::null(), ("CALLBACK_LEDGER__PRIVATE__REQUIRE_TOKEN", "true"))
+    }
+
     fn start_saying(folder: &Path, sections: &str, private: &str, log: Stdio) -> Self {
+        Self::start_command(folder, sections, log, ("CALLBACK_LEDGER__PRIVATE__BIND", private))
+    }
+
+    fn start_command(folder: &Path, sections: &str, log: Stdio, (name, value): (&str, &str)) -> Self {
         let file = configuration_with(folder, sections);
         let mut child = binary(folder)
             .args(["serve", "--dev", "--config"])
             .arg(file)
-            .env("CALLBACK_LEDGER__PRIVATE__BIND", private)
+            .env(name, value)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
