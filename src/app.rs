@@ -42,7 +42,7 @@ use crate::{
     net::{HttpClient, Secret},
     receive::Receiver,
     source::{NotificationSource, SOURCES, source},
-    store::{self, Ledger, OpenError, StoreError},
+    store::{self, Ledger, OpenError, StoreError, removal::Keep},
 };
 
 /// How long requests have to be answered that the gateway has passed on.
@@ -183,8 +183,15 @@ pub fn ledger_options(config: &Config, surroundings: &Surroundings, metrics: &Me
         disconnect_grace: Duration::from_secs(u64::from(config.lifecycle.disconnect_grace_seconds.get())),
         deadlines: Deadlines { default: deadlines.default, by_kind: deadlines.by_kind.clone() },
         forward_targets: forwards::names(config),
+        retention: SOURCES.iter().map(|source| (source.name().to_owned(), keep(config, source.name()))).collect(),
         observer: Arc::new(move |committed| metrics.committed(committed)),
     }
+}
+
+/// How long is kept what came from a source.
+fn keep(config: &Config, source: &str) -> Keep {
+    let (bodies, everything) = config.retention.of(source);
+    Keep { bodies, everything }
 }
 
 impl App {

@@ -138,7 +138,15 @@ impl Authenticator {
     fn admit_by_secret(&self, secret: Option<&str>) -> Result<Admission, RejectionReason> {
         self.demands.check_secret(secret)?;
         let (receiver, audience) = (self.receiver.clone(), SECRET_AUDIENCE.to_owned());
-        Ok(Admission { receiver, audience, issuer: String::new(), tenant: None, key_id: String::new(), expires_at: None })
+        Ok(Admission {
+            receiver,
+            audience,
+            issuer: String::new(),
+            tenant: None,
+            key_id: String::new(),
+            expires_at: None,
+            token: None,
+        })
     }
 
     /// Whether every key set that it believes is loaded and may be believed.
@@ -184,6 +192,7 @@ impl Authenticator {
             tenant: believed.tenant,
             key_id: signer.key_id,
             expires_at: Some(believed.expires_at),
+            token: Some(token.signed_part()),
         })
     }
 

@@ -52,6 +52,7 @@ pub use discovery::DiscoveryError;
 pub use key_source::{KeySetStatus, KeySettings};
 pub use key_store::KeyStore;
 pub use keys::KeysError;
+pub use token::signed_part;
 
 /// The proof that a caller was believed. Only [`Authenticator::admit`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Admission {
     tenant: Option<PlatformId>,
     key_id: String,
     expires_at: Option<Timestamp>,
+    /// The SHA-256 of what was signed in it.
+    token: Option<[u8; 32]>,
 }
 
 impl Admission {
@@ -95,6 +98,10 @@ impl Admitted for Admission {
 
     fn tenant(&self) -> Option<&str> {
         self.tenant.as_ref().map(PlatformId::as_str)
+    }
+
+    fn token(&self) -> Option<&[u8; 32]> {
+        self.token.as_ref()
     }
 }
 

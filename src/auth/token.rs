@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{
     Deserialize, Deserializer,
@@ -24,7 +25,18 @@ pub(super) struct UnverifiedToken<'a> {
     pub signature: &'a str,
 }
 
+/// The SHA-256 of what is signed in a token; `None` if it is none.
+#[must_use]
+pub fn signed_part(token: &str) -> Option<[u8; 32]> {
+    UnverifiedToken::parse(token).ok().map(|token| token.signed_part())
+}
+
 impl<'a> UnverifiedToken<'a> {
+    /// The SHA-256 of what was signed.
+    pub fn signed_part(&self) -> [u8; 32] {
+        digest::digest(&digest::SHA256, self.message).as_ref().try_into().unwrap_or_default()
+    }
+
     /// Takes a token apart: three parts in base64url without padding, the first two of them JSON objects
     /// without a member twice, of which two readers could believe different ones.
     pub fn parse(token: &'a str) -> Result<Self, RejectionReason> {

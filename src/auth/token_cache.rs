@@ -113,6 +113,7 @@ mod tests {
             tenant: None,
             key_id: "key".to_owned(),
             expires_at: Some(at(expires)),
+            token: None,
         }
     }
 

@@ -59,7 +59,7 @@ impl Whom {
             return Ok(Asked::Service { client: HttpClient::new()?, base, token });
         }
         let config = source.load()?;
-        let surroundings = surroundings()?;
+        let surroundings = surroundings(&config)?;
         let options = ledger_options(&config, &surroundings, &Metrics::new());
         let reader = LedgerReader::open(&options).await.map_err(not_opened)?;
         let shutdown = CancellationToken::new();

@@ -1,7 +1,13 @@
 //! `config check`, `config show`, and the configuration of every other command.
 
-use std::{env::VarError, ffi::OsString, path::PathBuf};
+use std::{
+    env::VarError,
+    ffi::OsString,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
+use anyhow::Context;
 use clap::Subcommand;
 
 use super::{failure::Failure, output};
@@ -35,15 +41,36 @@ fn text(value: OsString) -> Result<String, Failure> {
     value.into_string().map_err(|value| Failure::usage(not_text(value)))
 }
 
-/// What the environment brings besides the configuration.
-pub(super) fn surroundings() -> Result<Surroundings, Failure> {
+/// What the environment brings besides the configuration, and the command that it names.
+pub(super) fn surroundings(config: &Config) -> Result<Surroundings, Failure> {
     const MASTER_KEY: &str = "CALLBACK_LEDGER_MASTER_KEY";
-    let master_key = match std::env::var(MASTER_KEY) {
-        Ok(text) => Some(Secret::new(text)),
-        Err(VarError::NotPresent) => None,
-        Err(VarError::NotUnicode(_)) => return Err(Failure::usage(anyhow::anyhow!("{MASTER_KEY} is not text"))),
+    let master_key = match variable(MASTER_KEY)? {
+        Some(text) => Some(text),
+        None => config.ledger.master_key_command.as_deref().map(output_of).transpose()?,
     };
     Ok(Surroundings { master_key, ..Surroundings::default() })
+}
+
+/// A secret in the environment.
+pub(super) fn variable(name: &str) -> Result<Option<Secret>, Failure> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(Secret::new(text))),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(Failure::usage(anyhow::anyhow!("{name} is not text"))),
+    }
+}
+
+/// What a command writes to its standard output. Not said, whatever happens: it may be half a key.
+fn output_of(command: &[String]) -> Result<Secret, Failure> {
+    let (program, arguments) = command.split_first().ok_or_else(|| anyhow::anyhow!("no command for the master key"))?;
+    let ended = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let ended = ended.with_context(|| format!("{program}, which is to tell the master key, cannot be run"))?;
+    if !ended.status.success() {
+        return Err(anyhow::anyhow!("{program}, which is to tell the master key, failed: {}", ended.status).into());
+    }
+    let text =
+        String::from_utf8(ended.stdout).map_err(|_not_shown| anyhow::anyhow!("{program} told a master key that is not text"))?;
+    Ok(Secret::new(text))
 }
 
 /// `config …`

@@ -2,18 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{
-    configuration::{Source, surroundings},
+    configuration::{Source, surroundings, variable},
     failure::{Failure, not_opened},
     output,
 };
 use crate::{
     app::ledger_options,
+    domain::ids::PlatformId,
     http::metrics::Metrics,
-    store::{self, LedgerReader, key_path},
+    store::{
+        self, LedgerReader, key_path, old_key_path,
+        removal::{Forgotten, Removed},
+    },
 };
 
 /// `db …`
@@ -28,21 +32,44 @@ pub(super) enum Db {
     Verify,
     /// Derive operations and calls again from what came, and say what differed.
     Rebuild,
-    /// Remove bodies and personal facts of old deliveries; what happened stays known.
+    /// Remove now what retention removes as time passes; with `--before`, bodies and personal facts of older deliveries.
     Prune {
-        /// Received before this time (RFC 3339).
+        /// Received before this time (RFC 3339): bodies and personal facts alone, what happened stays known.
         #[arg(long, value_name = "TIME")]
-        before: Timestamp,
-        /// Only say how many there are.
+        before: Option<Timestamp>,
+        /// Only say what it would be.
         #[arg(long)]
         dry_run: bool,
     },
+    /// Remove what is known of a call or of a person, and say what that was.
+    Erase(Erase),
+    /// Put a new master key in force, while nobody serves the ledger.
+    Rekey {
+        /// The environment variable that holds the new key (32 bytes in base64), where keys come from the environment or from a
+        /// command; else one is made, in the key file's place.
+        #[arg(long, value_name = "VARIABLE")]
+        new_key_from: Option<String>,
+    },
+}
+
+/// `db erase`
+#[derive(Debug, Args)]
+pub(super) struct Erase {
+    /// This call, in any spelling of its id.
+    #[arg(long, value_name = "ID", required_unless_present = "participant", conflicts_with = "participant")]
+    call: Option<String>,
+    /// Every call in which this person is: an id or a telephone number, as the platforms write it.
+    #[arg(long, value_name = "ID")]
+    participant: Option<String>,
+    /// Only say what it would be.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Db {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let options = ledger_options(&config, &surroundings()?, &Metrics::new());
+        let options = ledger_options(&config, &surroundings(&config)?, &Metrics::new());
         match self {
             Self::Backup { file } => {
                 store::backup(&LedgerReader::open(&options).await.map_err(not_opened)?, &file).await?;
@@ -65,10 +92,83 @@ impl Db {
                 }
                 if differences.is_empty() { output::line("nothing differed") } else { Err(Failure::reported()) }
             }
-            Self::Prune { before, dry_run } => {
+            Self::Prune { before: None, dry_run } => {
+                let removed = store::removal::retain(&options, options.clock.now(), dry_run).await.map_err(not_opened)?;
+                output::line(&told(&removed, dry_run))
+            }
+            Self::Erase(erase) => erase.run(&options).await,
+            Self::Rekey { new_key_from } => rekey(&options, new_key_from).await,
+            Self::Prune { before: Some(before), dry_run } => {
                 let pruned = store::prune(&options, before, dry_run).await.map_err(not_opened)?;
                 output::line(&format!("{pruned} bodies {}", if dry_run { "would be removed" } else { "removed" }))
             }
         }
     }
+}
+
+/// The fewest characters of a name that cannot stand in a body by chance.
+const TELLING: usize = 6;
+
+impl Erase {
+    async fn run(self, options: &store::Options) -> Result<(), Failure> {
+        let whom = match (self.call, self.participant) {
+            (Some(call), _) => {
+                let call = PlatformId::parse(&call);
+                Forgotten::Call(call.ok_or_else(|| Failure::usage(anyhow::anyhow!("a call's id must not be blank")))?)
+            }
+            (None, Some(name)) if name.trim().chars().count() >= TELLING => Forgotten::Participant(name),
+            _ => return Err(Failure::usage(anyhow::anyhow!("a participant's id has at least {TELLING} characters"))),
+        };
+        let removed = store::removal::erase(options, &whom, options.clock.now(), self.dry_run).await.map_err(not_opened)?;
+        if removed == Removed::default() {
+            return Err(Failure::not_found("the ledger knows of nothing to erase"));
+        }
+        output::line(&told(&removed, self.dry_run))
+    }
+}
+
+/// What was removed, for a reader.
+fn told(removed: &Removed, dry_run: bool) -> String {
+    let Removed { calls, operations, notifications, requests, bodies, personal } = *removed;
+    let all = [
+        (calls, "calls"),
+        (operations, "operations"),
+        (notifications, "notifications"),
+        (requests, "requests"),
+        (bodies, "bodies"),
+        (personal, "notifications' personal facts"),
+    ];
+    let some: Vec<String> =
+        all.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+    match (some.is_empty(), dry_run) {
+        (true, _) => "there is nothing to remove".to_owned(),
+        (false, true) => format!("would be removed: {}", some.join(", ")),
+        (false, false) => format!("removed: {}", some.join(", ")),
+    }
+}
+
+async fn rekey(options: &store::Options, new_key_from: Option<String>) -> Result<(), Failure> {
+    let given = match new_key_from {
+        Some(name) => {
+            let key = variable(&name)?;
+            Some(key.ok_or_else(|| Failure::usage(anyhow::anyhow!("{name} is not set")))?)
+        }
+        None if options.master_key.is_some() => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "the key comes from the environment or from a command: name the variable that holds the new one (--new-key-from)"
+            )));
+        }
+        None => None,
+    };
+    let sealed = store::rekey(options, given.as_ref()).await.map_err(not_opened)?;
+    output::line(&format!("{sealed} data keys are sealed with the new master key"))?;
+    if given.is_none() {
+        let (key, old) = (key_path(&options.path), old_key_path(&options.path));
+        eprintln!(
+            "the new key is {}; {} opens the copies made until now: remove it when they are gone",
+            key.display(),
+            old.display()
+        );
+    }
+    Ok(())
 }

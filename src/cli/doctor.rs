@@ -36,7 +36,7 @@ const COLUMNS: &[Column] = &[("CHECK", "check"), ("OUTCOME", "outcome"), ("DETAI
 impl Doctor {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let surroundings = surroundings()?;
+        let surroundings = surroundings(&config)?;
         let mut findings = vec![configured(&config), master_key(&config, &surroundings), ledger(&config, &surroundings).await];
         findings.push(port("public.bind", config.public.bind));
         findings.push(port("private.bind", config.private.bind));

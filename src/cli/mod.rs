@@ -94,7 +94,7 @@ enum Command {
 /// Runs the command line of this process.
 pub async fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    match dispatch(arguments).await {
+    match Box::pin(dispatch(arguments)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -107,7 +107,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let config = configuration::Source { file: arguments.config };
     match arguments.command {
         Command::Demo(demo) => demo.run(&config).await,
-        Command::Serve(serve) => serve.run(&config).await,
+        Command::Serve(serve) => Box::pin(serve.run(&config)).await,
         Command::Simulate(simulate) => simulate.run(&config).await,
         Command::Replay(replay) => replay.run(&config).await,
         Command::Token(token) => token.run(&config),

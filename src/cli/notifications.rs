@@ -29,6 +29,9 @@ pub(super) enum Notifications {
         /// Of this source.
         #[arg(long)]
         source: Option<String>,
+        /// Brought by the token of this hash, as notifications bear it and `tokens hash` tells it.
+        #[arg(long, value_name = "HASH")]
+        token_hash: Option<String>,
         /// Received then or later (RFC 3339).
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
@@ -69,9 +72,10 @@ const NOTIFICATION_COLUMNS: &[Column] = &[
 impl Notifications {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         match self {
-            Self::List { call, kind, disposition, source: of, since, limit, common } => {
+            Self::List { call, kind, disposition, source: of, token_hash, since, limit, common } => {
                 let mut query = Query::new("/v1/notifications");
                 query.add("callId", call).add("kind", kind).add("disposition", disposition).add("source", of).add("since", since);
+                query.add("tokenHash", token_hash);
                 list(common, source, query, limit, NOTIFICATION_COLUMNS).await
             }
             Self::Show { id, common } => {

@@ -31,7 +31,7 @@ impl Serve {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
         let sources = known_sources();
-        let mut surroundings = surroundings()?;
+        let mut surroundings = surroundings(&config)?;
         let config = if self.dev {
             let issuer = match token::issuer(self.issuer_key, &config)? {
                 Some(issuer) => issuer,

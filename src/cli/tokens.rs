@@ -1,6 +1,9 @@
 //! `tokens …`: who may use the private API.
 
-use std::time::Duration;
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -13,13 +16,17 @@ use super::{
 };
 use crate::{
     app::{ledger_options, new_token},
+    auth::signed_part,
     config::Scope,
-    http::metrics::Metrics,
+    http::{metrics::Metrics, view::token_hash},
     store::{
         self, LedgerReader,
         tokens::{KeptToken, TokenError, keep_token, revoke_token},
     },
 };
+
+/// The most bytes of a token that is read.
+const MAX_TOKEN: u64 = 64 * 1024;
 
 /// `tokens …`
 #[derive(Debug, Subcommand)]
@@ -32,6 +39,9 @@ pub(super) enum Tokens {
         #[arg(long, value_enum)]
         output: Option<Output>,
     },
+    /// Read a platform's token from the standard input, and write its hash: `notifications list --token-hash` then finds everything
+    /// that came with it.
+    Hash,
     /// Revoke a token; a running service no longer believes it within seconds.
     Revoke {
         /// Its name.
@@ -82,7 +92,7 @@ const TOKEN_COLUMNS: &[Column] =
 impl Tokens {
     pub(super) async fn run(self, source: &Source) -> Result<(), Failure> {
         let config = source.load()?;
-        let surroundings = surroundings()?;
+        let surroundings = surroundings(&config)?;
         let options = ledger_options(&config, &surroundings, &Metrics::new());
         match self {
             Self::Create(create) => create.run(&options).await,
@@ -90,6 +100,15 @@ impl Tokens {
                 let tokens = LedgerReader::open(&options).await.map_err(not_opened)?.private_tokens().await?;
                 let rows: Vec<Value> = tokens.iter().map(shown).collect();
                 output::rows(&rows, TOKEN_COLUMNS, Output::or_default(output))
+            }
+            Self::Hash => {
+                let mut token = String::new();
+                io::stdin().take(MAX_TOKEN).read_to_string(&mut token)?;
+                let not_one = || Failure::usage(anyhow::anyhow!("the standard input holds no token (a JWT)"));
+                let sha256 = signed_part(token.trim()).ok_or_else(not_one)?;
+                let reader = LedgerReader::open(&options).await.map_err(not_opened)?;
+                let hash = reader.token_hash(&sha256).await?;
+                output::line(&token_hash(hash.ok_or_else(|| Failure::not_found("this ledger has recorded no token yet"))?))
             }
             Self::Revoke { name } => {
                 revoke_token(&options, &name, options.clock.now()).await.map_err(failed)?;

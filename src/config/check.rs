@@ -1,6 +1,6 @@
 //! What must hold beyond the form of each value. Every message names its key.
 
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +15,9 @@ const CONNECTION_LIMITS: RangeInclusive<usize> = 1..=1_000_000;
 /// How long a part of a request may take, in seconds: less than the minute by which the lists' filters let a position lag behind its time.
 const TIME_LIMITS: RangeInclusive<u32> = 1..=45;
 
+/// For how long a second copy of a notification may come, and much more: Event Grid tries for up to 24 hours.
+const SECOND_COPIES: Duration = Duration::from_hours(7 * 24);
+
 /// A key and what is wrong with its value.
 pub(super) type Fault = (String, String);
 
@@ -26,6 +29,7 @@ impl Config {
             .and_then(|()| self.check_receivers())
             .and_then(|()| self.check_forwards())
             .and_then(|()| self.check_gateway())
+            .and_then(|()| self.check_ledger())
             .and_then(|()| self.check_deadlines())
             .and_then(|()| self.check_log())
             .map_err(|(key, message)| self.origins.fault(&key, message))
@@ -33,6 +37,11 @@ impl Config {
 
     /// Checks that each receiver's source is one of `known`, and that it demands a token where a secret is not enough.
     pub(super) fn check_sources(&self, known: &[KnownSource]) -> Result<(), ConfigError> {
+        if let Some(source) = self.retention.by_source.keys().find(|name| known.iter().all(|source| source.name != **name)) {
+            let names: Vec<&str> = known.iter().map(|source| source.name).collect();
+            let message = format!("unknown source `{source}`, known: {}", names.join(", "));
+            return Err(self.origins.fault(&format!("retention.source.{source}"), message));
+        }
         for (index, receiver) in self.receivers.iter().enumerate() {
             let Some(source) = known.iter().find(|source| source.name == receiver.source) else {
                 let names: Vec<&str> = known.iter().map(|source| source.name).collect();
@@ -169,6 +178,23 @@ impl Config {
         for (platform, checked) in [("graph", graph), ("acs", acs)] {
             if let Some(Err((key, why))) = checked {
                 return fault(format!("gateway.credentials.{platform}.{key}"), why);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ledger(&self) -> Result<(), Fault> {
+        if self.ledger.master_key_command.as_ref().is_some_and(Vec::is_empty) {
+            return fault("ledger.master_key_command", "must name a program, and its arguments");
+        }
+        let sources = self.retention.by_source.keys().map(|source| (source.as_str(), format!("retention.source.{source}")));
+        for (source, key) in sources.chain([("", "retention".to_owned())]) {
+            let (bodies, everything) = self.retention.of(source);
+            if everything.is_some_and(|kept| kept < SECOND_COPIES) {
+                return fault(format!("{key}.everything_days"), "must be 0 or at least 7: until then second copies may come");
+            }
+            if bodies.is_some_and(|bodies| everything.is_some_and(|everything| everything < bodies)) {
+                return fault(format!("{key}.bodies_days"), "must not be more than `everything_days`");
             }
         }
         Ok(())

@@ -112,6 +112,9 @@ pub trait Admitted {
     fn audience(&self) -> &str;
     /// The tenant in the token, in one spelling.
     fn tenant(&self) -> Option<&str>;
+    /// The SHA-256 of what was signed in the token (of some signatures there is more than one form); `None` if a secret was believed
+    /// instead.
+    fn token(&self) -> Option<&[u8; 32]>;
 }
 
 /// The proof that somebody may write requests into the ledger: only with it can one be recorded. The private listener's guard

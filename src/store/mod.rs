@@ -12,6 +12,7 @@ mod error;
 pub mod forwards;
 pub mod log;
 mod rejections;
+pub mod removal;
 mod requests;
 pub mod rows;
 pub mod seal;
@@ -37,8 +38,9 @@ pub use self::{
 use self::{
     forwards::Progress,
     rejections::RejectionRing,
+    removal::Retention,
     rows::{ChangedOperation, Difference, Finding},
-    seal::MasterKey,
+    seal::{MasterKey, TokenHasher},
     sqlite::{
         work::{Job, Work},
         writer::Writer,
@@ -76,6 +78,8 @@ pub struct Options {
     pub disconnect_grace: Duration,
     /// The names of those to whom notifications are forwarded; one that is new begins with what is recorded from now on.
     pub forward_targets: Vec<String>,
+    /// How long what came is kept.
+    pub retention: Retention,
     /// Is told of every commit; called on the writer's task, so it must be quick.
     pub observer: Observer,
 }
@@ -147,6 +151,7 @@ pub struct Ledger {
     rejections: Arc<RejectionRing>,
     writable: watch::Receiver<bool>,
     closing: CancellationToken,
+    hasher: TokenHasher,
     reader: LedgerReader,
 }
 
@@ -171,13 +176,14 @@ impl Ledger {
             options.deadlines.clone(),
             Some(changed.clone()),
         );
+        let hasher = opened.hasher.clone();
         let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed, closing.clone());
         let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB).unwrap_or(usize::MAX)));
         let (started, ready) = oneshot::channel();
         let writing = tokio::spawn(writer.run(started));
         // the requests of a process that died are marked before anybody can ask
         let _started = ready.await;
-        Ok((Self { queue, room, rejections, writable, closing, reader }, writing))
+        Ok((Self { queue, room, rejections, writable, closing, hasher, reader }, writing))
     }
 
     /// Records a delivery: when this returns `Ok`, it is on the disk.
@@ -194,7 +200,8 @@ impl Ledger {
         };
         let (room, place) = tokio::time::timeout(ROOM_WAIT, enqueue).await.map_err(|_elapsed| RecordError::Busy)??;
         let (reply, answer) = oneshot::channel();
-        place.send(Work::Delivery(Job::new(admitted, delivery, room, reply)));
+        let token_hash = admitted.token().map(|token| self.hasher.hash(token));
+        place.send(Work::Delivery(Job::new(admitted, token_hash, delivery, room, reply)));
         answer.await.map_err(|_gone| RecordError::Closed)?
     }
 
@@ -276,6 +283,22 @@ pub async fn verify(reader: &LedgerReader) -> Result<Vec<Finding>, StoreError> {
 /// [`OpenError`] if the ledger cannot be opened, or the database fails on the way.
 pub async fn rebuild(options: &Options) -> Result<Vec<Difference>, OpenError> {
     sqlite::upkeep::rebuild(options).await
+}
+
+/// Puts a new master key in force for a ledger that nobody serves: `given`, as text, where the key comes from the environment or from a
+/// command, else one that is made and takes the key file's place; the one before stays beside it (see [`old_key_path`]). Returns how
+/// many data keys it seals now.
+///
+/// # Errors
+/// [`OpenError`]; then the old key is still in force.
+pub async fn rekey(options: &Options, given: Option<&Secret>) -> Result<u64, OpenError> {
+    sqlite::rekey::rekey(options, given).await
+}
+
+/// Where [`rekey`] leaves the key file that was in force before.
+#[must_use]
+pub fn old_key_path(ledger: &Path) -> PathBuf {
+    sqlite::rekey::old_key_path(ledger)
 }
 
 /// Where the master key of a ledger lies.

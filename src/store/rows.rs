@@ -156,6 +156,8 @@ pub struct NotificationFilter {
     pub kind: Option<String>,
     /// With this disposition.
     pub disposition: Option<Disposition>,
+    /// Brought by the token of this hash.
+    pub token_hash: Option<i64>,
     /// Received then or later.
     pub since: Option<Timestamp>,
     /// Received before.
@@ -175,6 +177,8 @@ pub struct NotificationRow {
     pub receiver: String,
     /// The tenant whose token brought it.
     pub tenant_id: Option<String>,
+    /// The hash of the token that brought it; `None` if a secret was believed instead.
+    pub token_hash: Option<i64>,
     /// When it came.
     pub received_at: Timestamp,
     /// The call that it is about, or claims to be about.

@@ -138,6 +138,39 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Hashes tokens of callers, so that what one of them brought can be found and nobody can tell from it which token it was.
+#[derive(Clone)]
+pub(super) struct TokenHasher(hmac::Key);
+
+impl fmt::Debug for TokenHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHasher")
+    }
+}
+
+impl TokenHasher {
+    /// A new key, and its sealed form.
+    pub(super) fn create(master: &MasterKey) -> Result<(Self, Vec<u8>), SealError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        rand::fill(bytes.as_mut()).map_err(|_source| SealError)?;
+        let sealed = master.seal(HASH_KEY_PLACE, bytes.as_ref())?;
+        Ok((Self(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())), sealed))
+    }
+
+    /// The key that was sealed so.
+    pub(super) fn open(master: &MasterKey, sealed: &[u8]) -> Result<Self, SealError> {
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &master.open(HASH_KEY_PLACE, sealed)?)))
+    }
+
+    /// 64 bits for a token of this SHA-256.
+    pub(super) fn hash(&self, sha256: &[u8; 32]) -> i64 {
+        hmac::sign(&self.0, sha256).as_ref().first_chunk().copied().map_or(0, i64::from_be_bytes)
+    }
+}
+
+/// Where the key of the hashes is sealed for.
+pub(super) const HASH_KEY_PLACE: &str = "ledger/hash_key";
+
 /// A key that seals and opens.
 pub(super) struct Seal {
     key: RandomizedNonceKey,

@@ -55,6 +55,14 @@ pub async fn revoke_token(options: &Options, name: &str, now: Timestamp) -> Resu
 }
 
 impl LedgerReader {
+    /// What the ledger calls a caller's token, given the SHA-256 of what was signed in it; `None` if it has called none so yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_hash(&self, sha256: &[u8; 32]) -> Result<Option<i64>, StoreError> {
+        sqlite::tokens::hash(self, sha256).await
+    }
+
     /// Every token that was ever made, revoked ones included, the oldest first.
     ///
     /// # Errors

@@ -461,7 +461,7 @@ fn what_is_shown_can_be_read_again_and_tells_no_hash() {
     let sections: BTreeSet<_> = shown.parse::<toml::Table>().unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         sections.iter().collect::<Vec<_>>(),
-        ["dev", "feed", "forward", "gateway", "ledger", "lifecycle", "log", "private", "public", "receiver"]
+        ["dev", "feed", "forward", "gateway", "ledger", "lifecycle", "log", "private", "public", "receiver", "retention"]
     );
 }
 

@@ -38,6 +38,8 @@ struct NotificationQuery {
     kind: Option<String>,
     /// `applied`, `late`, `unrecognized` or `quarantined`.
     disposition: Option<String>,
+    /// Brought by this token, as `tokenHash` names it.
+    token_hash: Option<String>,
     /// Received then or later.
     #[serde(deserialize_with = "instant")]
     #[param(value_type = Option<String>)]
@@ -67,6 +69,7 @@ pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<Noti
             source: source_name(asked.source.as_ref())?,
             call_id: platform_id(asked.call_id.as_ref()),
             kind: asked.kind,
+            token_hash: asked.token_hash.as_deref().map(token_hash).transpose()?,
             since: asked.since,
             until: asked.until,
         };
@@ -114,6 +117,12 @@ pub(super) async fn raw(api: Data<Api>, request: HttpRequest, id: Path<String>) 
             .body(body),
         Err(problem) => problem.answer(&request),
     }
+}
+
+fn token_hash(text: &str) -> Result<i64, Problem> {
+    let digits = Some(text).filter(|text| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let hash = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(u64::cast_signed);
+    hash.ok_or_else(|| Problem::InvalidQuery("tokenHash: 16 hexadecimal digits, as notifications bear them".to_owned()))
 }
 
 fn notification_id(text: &str) -> Result<NotificationId, Problem> {

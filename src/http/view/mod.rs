@@ -23,7 +23,7 @@ pub use self::{
     event::{ChangeView, EventView, GapView, WhatView},
     forward::{ForwardView, OrderedView, TargetView},
     health::{ReadinessView, ReceiverReadiness},
-    notification::{CorrelationView, NotificationView},
+    notification::{CorrelationView, NotificationView, token_hash},
     operation::{CauseView, HistoryView, OperationView},
     rejection::RejectionView,
     request::{AnswerView, RequestView},

@@ -27,6 +27,9 @@ pub struct NotificationView {
     pub receiver: String,
     /// The tenant whose token brought it.
     pub tenant_id: Option<String>,
+    /// What the ledger calls the token that brought it: `tokenHash` in `GET /v1/notifications` finds all that it brought. `null` if a
+    /// secret was believed instead.
+    pub token_hash: Option<String>,
     /// When it came.
     pub received_at: String,
     /// The platform's own time, where it gives one.
@@ -94,6 +97,7 @@ impl From<NotificationRow> for NotificationView {
             source: row.source,
             receiver: row.receiver,
             tenant_id: row.tenant_id,
+            token_hash: row.token_hash.map(token_hash),
             received_at: time(row.received_at),
             occurred_at: times(row.facts.occurred_at),
             call_id: row.call_id.as_ref().map(PlatformId::to_string),
@@ -109,6 +113,12 @@ impl From<NotificationRow> for NotificationView {
             correlation: row.correlation.into(),
         }
     }
+}
+
+/// The hash of a token, as it is written: 16 hexadecimal digits.
+#[must_use]
+pub fn token_hash(hash: i64) -> String {
+    format!("{hash:016x}")
 }
 
 pub(super) fn told_state(row: &NotificationRow) -> Option<&'static str> {

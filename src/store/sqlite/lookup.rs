@@ -2,7 +2,7 @@
 //!
 //! The change log says what a new operation is found by. Here its lines are sorted into segments (`lookup`), some thousands at a time,
 //! between commits. A search looks through the lines that are not sorted yet, of which there are never many, and then into every
-//! segment, newest first.
+//! segment, newest first. What a token brought is found in the same way.
 
 use aws_lc_rs::digest;
 use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
@@ -15,6 +15,13 @@ pub(super) fn hash(id: &str) -> Option<i64> {
     let id = PlatformId::parse(id)?;
     let digest = digest::digest(&digest::SHA256, id.as_str().as_bytes());
     digest.as_ref().first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes))
+}
+
+/// Which lines of the change log are not sorted yet.
+macro_rules! unsorted_sql {
+    () => {
+        "change.seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment)"
+    };
 }
 
 // ---- looking
@@ -71,13 +78,12 @@ impl Part {
     }
 }
 
-/// Which lines of the change log are not sorted yet.
-macro_rules! unsorted_sql {
-    () => {
-        "change.seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment)"
-    };
+/// Pushes a selection of the notifications that may have this hash as the one of the token that brought them.
+pub(super) fn push_brought_by(sql: &mut QueryBuilder<Sqlite>, hash: i64) -> &mut QueryBuilder<Sqlite> {
+    sql.push(concat!("SELECT seq FROM change WHERE ", unsorted_sql!(), " AND change.token_hash = ")).push_bind(hash);
+    sql.push(" UNION SELECT lookup.operation FROM lookup_segment AS segment");
+    sql.push(" CROSS JOIN lookup ON lookup.segment = segment.id AND lookup.hash = ").push_bind(hash)
 }
-use unsorted_sql;
 
 /// A selection of the operations that may have a hash (its parameter) as the one of their id or of their context (its column).
 macro_rules! found_sql {
@@ -181,6 +187,8 @@ async fn sort(connection: &mut SqliteConnection, from: i64, to: i64) -> Result<(
          SELECT ?1, operation_hash, operation_id FROM change WHERE seq > ?2 AND seq <= ?3 AND operation_hash IS NOT NULL
          UNION
          SELECT ?1, context_hash, operation_id FROM change WHERE seq > ?2 AND seq <= ?3 AND context_hash IS NOT NULL
+         UNION
+         SELECT ?1, token_hash, seq FROM change WHERE seq > ?2 AND seq <= ?3 AND token_hash IS NOT NULL
          ORDER BY 2, 3",
     )
     .bind(segment)

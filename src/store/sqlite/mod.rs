@@ -8,10 +8,12 @@
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
 //! - [`tokens`]: who may use the private API
-//! - [`upkeep`], [`prune`]: verify, rebuild, backup; what retention takes away
+//! - [`upkeep`], [`rekey`]: verify, rebuild, backup; another master key
+//! - [`retention`], [`prune`], [`erase`], [`remove`]: what goes, and when
 
 mod batch;
 mod checkpoint;
+pub(super) mod erase;
 mod facts;
 mod forwards;
 mod lookup;
@@ -20,7 +22,10 @@ mod projection;
 pub(super) mod prune;
 pub(super) mod read;
 mod rejections;
+pub(super) mod rekey;
+mod remove;
 mod requests;
+pub(super) mod retention;
 mod settle;
 mod strays;
 pub(super) mod tokens;
@@ -42,7 +47,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{MasterKey, OpenError, Options, StoreError, key_path};
+use super::{MasterKey, OpenError, Options, StoreError, key_path, seal::TokenHasher};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -62,6 +67,7 @@ pub(super) struct Opened {
     pub(super) connect: SqliteConnectOptions,
     pub(super) readers: SqlitePool,
     pub(super) master: Arc<MasterKey>,
+    pub(super) hasher: TokenHasher,
     /// Held as long as the ledger is served.
     pub(super) lock: File,
 }
@@ -79,10 +85,12 @@ pub(super) async fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut writer = connect.connect().await.map_err(|error| not_ours(path, error))?;
     recognise(&mut writer, path).await?;
     MIGRATIONS.run(&mut writer).await.map_err(|error| migration_error(path, error))?;
+    let master = in_force(&mut writer, master, options).await?;
     check_key(&mut writer, &master, path).await?;
+    let hasher = hash_key(&mut writer, &master).await?;
     forwards::know_targets(&mut writer, &options.forward_targets).await?;
     let readers = readers(path).await?;
-    Ok(Opened { writer, connect, readers, master: Arc::new(master), lock })
+    Ok(Opened { writer, connect, readers, master: Arc::new(master), hasher, lock })
 }
 
 /// Opens an existing, up-to-date ledger for reading.
@@ -96,6 +104,7 @@ pub(super) async fn open_for_reading(options: &Options) -> Result<(SqlitePool, A
     let mut connection = readers.acquire().await.map_err(|error| not_ours(path, error))?;
     recognise(&mut connection, path).await?;
     up_to_date(&mut connection, path).await?;
+    let master = in_force(&mut connection, master, options).await?;
     check_key(&mut connection, &master, path).await?;
     drop(connection);
     Ok((readers, Arc::new(master)))
@@ -179,6 +188,11 @@ fn master_key(options: &Options, is_new: bool) -> Result<MasterKey, OpenError> {
     match MasterKey::load(&key)? {
         Some(master) => Ok(master),
         None if is_new => Ok(MasterKey::create(&key)?),
+        // a change of keys ended between its two renames
+        None if rekey::new_key_path(&options.path).is_file() => {
+            rekey::put_in_place(&options.path)?;
+            master_key(options, false)
+        }
         None => Err(OpenError::KeyMissing { path: options.path.display().to_string(), key: key.display().to_string() }),
     }
 }
@@ -210,6 +224,22 @@ async fn up_to_date(connection: &mut SqliteConnection, path: &Path) -> Result<()
     }
 }
 
+/// The key that is in force: a change of keys may have ended between its commit and the change of the key file, which is then made now.
+async fn in_force(connection: &mut SqliteConnection, master: MasterKey, options: &Options) -> Result<MasterKey, OpenError> {
+    let place = rekey::new_key_path(&options.path);
+    if options.master_key.is_some() || !place.is_file() {
+        return Ok(master);
+    }
+    match check_key(connection, &master, &options.path).await {
+        Err(OpenError::KeyWrong { .. }) => {}
+        _ => return Ok(master),
+    }
+    let Some(new) = MasterKey::load(&place)? else { return Ok(master) };
+    check_key(connection, &new, &options.path).await?;
+    rekey::put_in_place(&options.path)?;
+    Ok(new)
+}
+
 /// Opens the known text, or, in a ledger that was just made, writes it.
 async fn check_key(connection: &mut SqliteConnection, master: &MasterKey, path: &Path) -> Result<(), OpenError> {
     let check: Option<Vec<u8>> =
@@ -227,6 +257,21 @@ async fn check_key(connection: &mut SqliteConnection, master: &MasterKey, path: 
         Ok(text) if text.as_slice() == KEY_CHECK => Ok(()),
         _ => Err(OpenError::KeyWrong { path: path.display().to_string() }),
     }
+}
+
+/// The key of the hashes; made, if there is none yet.
+async fn hash_key(connection: &mut SqliteConnection, master: &MasterKey) -> Result<TokenHasher, StoreError> {
+    if let Some(sealed) = sealed_hash_key(connection).await? {
+        return Ok(TokenHasher::open(master, &sealed)?);
+    }
+    let (hasher, sealed) = TokenHasher::create(master)?;
+    sqlx::query("UPDATE ledger SET hash_key = ?1").bind(sealed).execute(connection).await?;
+    Ok(hasher)
+}
+
+async fn sealed_hash_key(connection: &mut SqliteConnection) -> Result<Option<Vec<u8>>, StoreError> {
+    let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar("SELECT hash_key FROM ledger").fetch_optional(connection).await?;
+    Ok(sealed.flatten())
 }
 
 fn migration_error(path: &Path, error: MigrateError) -> OpenError {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{Connection, SqliteConnection};
 
-use super::{lookup, open_beside};
+use super::{open_beside, retention::prune_log};
 use crate::store::{OpenError, Options, StoreError};
 
 /// How many deliveries lose their bodies in one transaction.
@@ -29,7 +29,8 @@ pub(in crate::store) async fn prune(options: &Options, before: Timestamp, dry_ru
         }
         pruned += some;
     }
-    while prune_log(&mut connection, before).await? > 0 {}
+    // positions are microseconds
+    while prune_log(&mut connection, before.as_microsecond(), LINES_AT_ONCE).await? > 0 {}
     Ok(pruned)
 }
 
@@ -62,24 +63,6 @@ async fn prune_some(connection: &mut SqliteConnection, before: Timestamp) -> Res
             .execute(&mut *transaction)
             .await?
             .rows_affected();
-    transaction.commit().await?;
-    Ok(pruned)
-}
-
-/// Removes the oldest lines of the change log, and says up to where: whoever asks for them is told that they are gone.
-async fn prune_log(connection: &mut SqliteConnection, before: Timestamp) -> Result<u64, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    // positions are microseconds
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM change WHERE seq < ?1 ORDER BY seq LIMIT ?2)")
-            .bind(before.as_microsecond())
-            .bind(LINES_AT_ONCE)
-            .fetch_one(&mut *transaction)
-            .await?;
-    let Some(last) = last else { return Ok(0) };
-    lookup::sort_until(&mut transaction, last).await?;
-    let pruned = sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(last).execute(&mut *transaction).await?.rows_affected();
-    sqlx::query("UPDATE ledger SET log_begins_after = max(log_begins_after, ?1)").bind(last).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(pruned)
 }

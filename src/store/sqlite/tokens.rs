@@ -6,9 +6,11 @@ use super::{
     batch::{instant, json},
     open_beside,
     read::LedgerReader,
+    sealed_hash_key,
 };
 use crate::store::{
     Ledger, Options, StoreError,
+    seal::TokenHasher,
     tokens::{KeptToken, TokenError},
 };
 
@@ -45,6 +47,12 @@ pub(in crate::store) async fn revoke(options: &Options, name: &str, now: Timesta
         .await
         .map_err(StoreError::from)?;
     if revoked.rows_affected() == 1 { Ok(()) } else { Err(TokenError::Unknown(name.to_owned())) }
+}
+
+pub(in crate::store) async fn hash(reader: &LedgerReader, sha256: &[u8; 32]) -> Result<Option<i64>, StoreError> {
+    let sealed = sealed_hash_key(&mut *reader.connection().await?).await?;
+    let hasher = sealed.map(|sealed| TokenHasher::open(reader.master(), &sealed)).transpose()?;
+    Ok(hasher.map(|hasher| hasher.hash(sha256)))
 }
 
 pub(in crate::store) async fn all(reader: &LedgerReader) -> Result<Vec<KeptToken>, StoreError> {

@@ -18,6 +18,8 @@ pub(in crate::store) struct Job {
     pub(super) receiver: String,
     pub(super) audience: String,
     pub(super) tenant: Option<String>,
+    /// Of the token that brought it.
+    pub(super) token_hash: Option<i64>,
     pub(super) delivery: Delivery,
     reply: oneshot::Sender<Result<Recorded, RecordError>>,
     courier: Option<Courier>,
@@ -28,6 +30,7 @@ pub(in crate::store) struct Job {
 impl Job {
     pub(in crate::store) fn new(
         admitted: &impl Admitted,
+        token_hash: Option<i64>,
         mut delivery: Delivery,
         room: OwnedSemaphorePermit,
         reply: oneshot::Sender<Result<Recorded, RecordError>>,
@@ -39,6 +42,7 @@ impl Job {
             receiver: admitted.receiver().to_owned(),
             audience: admitted.audience().to_owned(),
             tenant: admitted.tenant().map(ToOwned::to_owned),
+            token_hash,
             delivery,
             reply,
             courier: Courier::here(),

@@ -28,6 +28,7 @@ use super::{
     lookup::Steps,
     positions::Positions,
     requests,
+    retention::Rounds,
     work::{Job, Work},
 };
 use crate::{
@@ -59,6 +60,7 @@ pub(in crate::store) struct Writer {
     closing: CancellationToken,
     checkpointer: Checkpointer,
     lookups: Steps,
+    retention: Rounds,
     /// One server per ledger.
     _lock: File,
 }
@@ -88,6 +90,7 @@ impl Writer {
             closing,
             checkpointer: Checkpointer::start(opened.connect.clone()),
             lookups: Steps::new(),
+            retention: Rounds::new(options.retention.clone()),
             _lock: opened.lock,
         }
     }
@@ -113,6 +116,10 @@ impl Writer {
                     self.forget_tokens().await;
                     while self.lookups.is_welcome() && self.jobs.is_empty() && *self.writable.borrow() {
                         self.sort_lookups().await;
+                    }
+                    self.retention.tick();
+                    while self.retention.is_due() && self.jobs.is_empty() && *self.writable.borrow() {
+                        self.retain().await;
                     }
                 }
                 work = self.jobs.recv() => match work {
@@ -152,6 +159,9 @@ impl Writer {
             }
             if self.lookups.is_due() {
                 self.sort_lookups().await;
+            }
+            if self.retention.is_due() && *self.writable.borrow() {
+                self.retain().await;
             }
         }
     }

@@ -53,6 +53,10 @@ impl Admitted for Caller {
     fn tenant(&self) -> Option<&str> {
         self.tenant
     }
+
+    fn token(&self) -> Option<&[u8; 32]> {
+        None
+    }
 }
 
 impl Asking for Caller {
@@ -77,6 +81,7 @@ pub fn options(path: impl Into<PathBuf>) -> Options {
         clock: Clock::system(),
         disconnect_grace: Duration::from_secs(30),
         forward_targets: Vec::new(),
+        retention: std::collections::BTreeMap::new(),
         deadlines: Deadlines { default: Duration::from_mins(5), by_kind: std::collections::BTreeMap::new() },
         observer: Arc::new(|_| ()),
     }
@@ -150,6 +155,25 @@ pub async fn count(path: &Path, sql: &'static str) -> i64 {
     let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     count
+}
+
+/// It is sound, and its projections are what its facts say.
+pub async fn is_sound(options: &Options) {
+    let reader = LedgerReader::open(options).await.unwrap();
+    assert_eq!(verify(&reader).await.unwrap(), []);
+    reader.close().await;
+    assert_eq!(rebuild(options).await.unwrap(), []);
+}
+
+/// Waits until the writer has brought it to this.
+pub async fn until(path: &Path, sql: &'static str, expected: i64) {
+    for _ in 0..300 {
+        if count(path, sql).await == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{sql}: never {expected}, but {}", count(path, sql).await);
 }
 
 /// What opening says if it does not open.

@@ -32,16 +32,16 @@ use crate::{
 macro_rules! insert_changes_sql {
     ($rows:literal, $at:literal) => {
         concat!(
-            "INSERT INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash)
+            "INSERT INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash, token_hash)
              SELECT value ->> 0, ",
             $at,
-            ", value ->> 1, value ->> 2, value ->> 3, NULL, NULL, NULL FROM jsonb_each(",
+            ", value ->> 1, value ->> 2, value ->> 3, NULL, NULL, NULL, value ->> 4 FROM jsonb_each(",
             $rows,
             ", '$[0]')
              UNION ALL
              SELECT value ->> 0, ",
             $at,
-            ", 'operation', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM jsonb_each(",
+            ", 'operation', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, NULL FROM jsonb_each(",
             $rows,
             ", '$[1]')"
         )
@@ -197,11 +197,13 @@ pub(in crate::store::sqlite) struct Change {
     state: Option<&'static str>,
     /// By what the operation is found: hashes of its id and of its context.
     found_by: (Option<i64>, Option<i64>),
+    /// By what the notification is found: a hash of the token that brought it.
+    token_hash: Option<i64>,
 }
 
 impl Change {
     const fn of(seq: i64, kind: &'static str, state: Option<&'static str>) -> Self {
-        Self { seq, kind, call: None, operation: None, state, found_by: (None, None) }
+        Self { seq, kind, call: None, operation: None, state, found_by: (None, None), token_hash: None }
     }
 
     /// A notification's position is its place in the log.
@@ -212,7 +214,7 @@ impl Change {
             Fact::Participants(_) | Fact::Other => None,
         };
         let call = planned.call.map(|(call, _)| call);
-        Self { call, ..Self::of(planned.id, "notification", state) }
+        Self { call, token_hash: planned.token_hash, ..Self::of(planned.id, "notification", state) }
     }
 
     /// A request's position is its place in the log.
@@ -254,10 +256,10 @@ pub(in crate::store::sqlite) async fn insert_changes(
 fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
     let (mut others, mut operations) = (Vec::new(), Vec::new());
     for change in changes {
-        let Change { seq, kind, call, operation, state, found_by } = change;
+        let Change { seq, kind, call, operation, state, found_by, token_hash } = change;
         match operation {
             Some(operation) => operations.push((seq, call, state, operation, found_by.0, found_by.1)),
-            None => others.push((seq, kind, call, state)),
+            None => others.push((seq, kind, call, state, token_hash)),
         }
     }
     json(&(others, operations))

@@ -30,9 +30,10 @@ pub(super) async fn insert(
         })
         .collect();
     let inserted = sqlx::query(
-        "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, correlation, sealed_for, data_key, body)
+        "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key,
+                               body)
          SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
-                value ->> 'tenant_id', value -> 'correlation',
+                value ->> 'tenant_id', value ->> 'token_hash', value -> 'correlation',
                 value ->> 'sealed_for', unhex(value ->> 'data_key'), substr(?2, value ->> 'body_at', value ->> 'body_length')
          FROM jsonb_each(?1);
 

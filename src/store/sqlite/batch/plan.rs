@@ -48,6 +48,7 @@ pub(super) struct PlannedDelivery<'j> {
     pub(super) received_at: i64,
     pub(super) audience: Option<&'j str>,
     pub(super) tenant_id: Option<&'j str>,
+    pub(super) token_hash: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) correlation: Option<&'j Correlation>,
     pub(super) sealed_for: Option<i64>,
@@ -68,6 +69,8 @@ pub(super) struct Planned<'j> {
     pub(super) call: Option<(i64, (&'j str, &'j PlatformId))>,
     pub(super) subject: String,
     pub(super) source: &'j str,
+    /// Of the token that brought it.
+    pub(super) token_hash: Option<i64>,
     pub(super) identity: [u8; 16],
     /// Whether the identity alone decides what is a duplicate.
     pub(super) named: bool,
@@ -112,6 +115,7 @@ impl<'j> Plan<'_, 'j> {
             call: None,
             subject: item.subject.clone(),
             source: job.delivery.source,
+            token_hash: job.token_hash,
             identity: item.identity.0,
             named: item.named,
             received_at: job.delivery.received_at,
@@ -175,6 +179,7 @@ impl<'j> Plan<'_, 'j> {
             call: None,
             subject: UNREADABLE.to_owned(),
             source: job.delivery.source,
+            token_hash: job.token_hash,
             identity,
             named: false,
             received_at: job.delivery.received_at,
@@ -216,6 +221,7 @@ impl<'j> Plan<'_, 'j> {
             receiver: &job.receiver,
             audience: sealed_for.is_none().then_some(job.audience.as_str()),
             tenant_id: job.tenant.as_deref().filter(|_| sealed_for.is_none()),
+            token_hash: job.token_hash,
             received_at: job.delivery.received_at.as_millisecond(),
             correlation,
             sealed_for,

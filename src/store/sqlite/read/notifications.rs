@@ -22,7 +22,9 @@ use crate::{
         rows::{DeliveryRow, NotificationFilter, NotificationRow, Page, PageRequest, RequestRow, TimelineRow},
         sqlite::{
             batch::{QUARANTINE, instant, json, quarantine_subject},
-            body_place, call_key_place, delivery_key_place, facts, personal_place,
+            body_place, call_key_place, delivery_key_place, facts,
+            lookup::push_brought_by,
+            personal_place,
             projection::read_facts,
             requests::PLACE,
         },
@@ -117,7 +119,8 @@ impl LedgerReader {
             until: filter.until,
             ..Asked::default()
         };
-        if filter.call_id.is_some() || is_rare || !asked.is_for_classes() {
+        let is_led = filter.call_id.is_some() || filter.token_hash.is_some();
+        if is_led || is_rare || !asked.is_for_classes() {
             return self.notification_page(page_sql(filter, page, None), page).await;
         }
         let mut connection = self.connection().await?;
@@ -261,6 +264,11 @@ fn page_sql(filter: &NotificationFilter, page: PageRequest, ids: Option<&str>) -
         sql.push(") OR (notification.call_id = 0 AND notification.subject = ").push_bind(quarantine_subject(call)).push("))");
         lead.taken = true;
     }
+    if let Some(hash) = filter.token_hash {
+        sql.push(if lead.taken { " AND +notification.id IN (" } else { " AND notification.id IN (" });
+        push_brought_by(&mut sql, hash).push(") AND delivery.token_hash = ").push_bind(hash);
+        lead.taken = true;
+    }
     if let Some(disposition) = filter.disposition {
         let lead_or_not = if disposition == Disposition::Applied { " AND +disposition = " } else { " AND {}disposition = " };
         lead.push(&mut sql, lead_or_not).push_bind(disposition.as_str());
@@ -302,7 +310,7 @@ async fn told(
 
 const SELECT_NOTIFICATION: &str = "SELECT notification.id, delivery_id, delivery.source, delivery.receiver,
         coalesce(delivery.tenant_id, call.tenant_id) AS tenant_id,
-        notification.received_at, notification.call_id AS call, call.call_id, subject, disposition, facts, duplicates,
+        delivery.token_hash, notification.received_at, notification.call_id AS call, call.call_id, subject, disposition, facts, duplicates,
         last_duplicate_at, correlation
  FROM notification
  JOIN delivery ON delivery.id = delivery_id
@@ -316,6 +324,7 @@ struct NotificationSql {
     source: String,
     receiver: String,
     tenant_id: Option<String>,
+    token_hash: Option<i64>,
     received_at: i64,
     call: i64,
     call_id: Option<String>,
@@ -339,6 +348,7 @@ impl NotificationSql {
             source: self.source,
             receiver: self.receiver,
             tenant_id: self.tenant_id,
+            token_hash: self.token_hash,
             received_at: instant("notification", self.id, self.received_at)?,
             operation: told.get(&id).copied(),
             disposition: Disposition::parse(&self.disposition).ok_or_else(|| wrong("disposition"))?,

@@ -8,7 +8,7 @@ use super::{
     super::{batch::Batched, checkpoint, lookup, rejections, settle},
     Writer,
 };
-use crate::store::{StoreError, rejections::Repeated};
+use crate::store::{StoreError, rejections::Repeated, removal::Removed};
 
 impl Writer {
     /// So many deliveries were committed: copies back what is left of the write-ahead log, if it is time.
@@ -33,6 +33,27 @@ impl Writer {
             tracing::debug!(%error, "lookups could not be sorted");
         }
         self.lookups.done(more.unwrap_or(false));
+    }
+
+    /// A step of retention. Nobody waits for it: it will be tried again.
+    pub(super) async fn retain(&mut self) {
+        if let Err(error) = self.try_retain().await {
+            // what ails it will be noticed by the next commit
+            tracing::warn!(%error, "what has been kept for long enough could not be removed yet");
+            self.retention.rest();
+            self.connection = None;
+        }
+    }
+
+    async fn try_retain(&mut self) -> Result<(), StoreError> {
+        self.connect().await?;
+        let now = self.clock.now();
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let step = self.retention.step(connection, now).await?;
+        if step.removed != Removed::default() {
+            tracing::debug!(removed = ?step.removed, "removed what has been kept for long enough");
+        }
+        Ok(())
     }
 
     /// Writes down what the passing of time has decided; readers have known since.

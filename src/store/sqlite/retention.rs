@@ -1,0 +1,295 @@
+//! Retention: what time takes, in steps so small that nobody who waits for the writer feels them.
+//!
+//! Bodies and personal facts go first, everything else of a call much later, all at once: what the ledger says of an operation is a
+//! function of its facts, so they stay together as long as they stay. Until then a second copy of any of them is recognised as one.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use sqlx::{Connection, SqliteConnection};
+
+use super::{
+    lookup, open_beside,
+    remove::{Doomed, remove},
+};
+use crate::store::{
+    OpenError, Options, StoreError,
+    removal::{Keep, Removed, Retention},
+};
+
+/// How many deliveries lose their bodies in a step, and how many are looked at.
+const BODIES: i64 = 100;
+/// How many calls, or notifications without one, go in a step.
+const CALLS: i64 = 20;
+/// How many lines of the change log.
+const LINES: i64 = 500;
+/// How many steps are taken in a second while deliveries come all the time.
+const STEPS_A_SECOND: u32 = 20;
+/// How long there is peace once nothing was left to do.
+const PEACE: Duration = Duration::from_mins(1);
+
+/// Where retention is in its round.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    sources: Vec<(String, Keep)>,
+    /// Which of them it is at; behind the last, the change log.
+    at: usize,
+    task: Task,
+    /// Calls and notifications up to here were looked at in this round: some have to stay because something newer is about them.
+    after: i64,
+    /// Steps that may be taken in this second.
+    allowance: u32,
+    /// Until when nothing is done.
+    peace: Option<Instant>,
+}
+
+/// What retention takes of a source, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Bodies,
+    Calls,
+    Loose,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) removed: Removed,
+    /// The round is over.
+    pub(super) is_last: bool,
+}
+
+impl Rounds {
+    pub(super) fn new(retention: Retention) -> Self {
+        let sources = retention.into_iter().collect();
+        Self { sources, at: 0, task: Task::Bodies, after: 0, allowance: 0, peace: None }
+    }
+
+    /// A second has passed.
+    pub(super) const fn tick(&mut self) {
+        self.allowance = STEPS_A_SECOND;
+    }
+
+    /// Whether a step may be taken now.
+    pub(super) fn is_due(&self) -> bool {
+        self.allowance > 0 && self.peace.is_none_or(|end| Instant::now() >= end)
+    }
+
+    /// Begins again, when there has been peace.
+    pub(super) fn rest(&mut self) {
+        (self.at, self.task, self.after, self.peace) = (0, Task::Bodies, 0, Some(Instant::now() + PEACE));
+    }
+
+    /// Takes a step.
+    pub(super) async fn step(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Step, StoreError> {
+        self.allowance = self.allowance.saturating_sub(1);
+        let Some((source, keep)) = self.sources.get(self.at) else {
+            let pruned = self.prune_log(connection, now).await?;
+            if !pruned {
+                self.rest();
+            }
+            return Ok(Step { is_last: !pruned, ..Step::default() });
+        };
+        let (removed, more) = match (self.task, cutoff(keep.bodies, now), cutoff(keep.everything, now)) {
+            (Task::Bodies, Some(before), _) => bodies(connection, source, before).await?,
+            (Task::Calls, _, Some(before)) => calls(connection, source, before, &mut self.after).await?,
+            (Task::Loose, _, Some(before)) => loose(connection, source, before, &mut self.after).await?,
+            _ => (Removed::default(), false),
+        };
+        if !more {
+            self.after = 0;
+            (self.task, self.at) = match self.task {
+                Task::Bodies => (Task::Calls, self.at),
+                Task::Calls => (Task::Loose, self.at),
+                Task::Loose => (Task::Bodies, self.at + 1),
+            };
+        }
+        Ok(Step { removed, is_last: false })
+    }
+
+    /// Lines go when everything before them may: the log is one for all sources.
+    async fn prune_log(&self, connection: &mut SqliteConnection, now: Timestamp) -> Result<bool, StoreError> {
+        let cutoffs = self.sources.iter().map(|(_, keep)| cutoff(keep.everything, now));
+        match cutoffs.collect::<Option<Vec<_>>>().and_then(|cutoffs| cutoffs.into_iter().min()) {
+            Some(before) => Ok(prune_log(connection, before, LINES).await? > 0),
+            None => Ok(false),
+        }
+    }
+}
+
+/// What lies before this position has been kept for long enough; `None`: nothing has.
+fn cutoff(kept: Option<Duration>, now: Timestamp) -> Option<i64> {
+    // positions are microseconds
+    kept.and_then(|kept| now.checked_sub(kept).ok()).map(Timestamp::as_microsecond)
+}
+
+/// Takes bodies and personal facts, from where the last step ended.
+async fn bodies(connection: &mut SqliteConnection, source: &str, before: i64) -> Result<(Removed, bool), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let looked_at: Vec<(i64, bool)> = sqlx::query_as(
+        "SELECT id, source = ?1 AND (body IS NOT NULL OR data_key IS NOT NULL)
+         FROM delivery
+         WHERE id > coalesce((SELECT done_to FROM retention WHERE source = ?1 AND what = 'bodies'), 0) AND id < ?2
+         ORDER BY id
+         LIMIT ?3",
+    )
+    .bind(source)
+    .bind(before)
+    .bind(BODIES)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let (Some((first, _)), Some((last, _))) = (looked_at.first(), looked_at.last()) else {
+        return Ok((Removed::default(), false));
+    };
+    let mut removed = Removed::default();
+    if looked_at.iter().any(|(_, is_ours)| *is_ours) {
+        // a delivery's notifications have the ids right behind its own
+        removed.personal = sqlx::query(
+            "UPDATE notification SET personal = NULL
+             WHERE id > ?1 AND id < coalesce((SELECT min(id) FROM delivery WHERE id > ?2), 9223372036854775807)
+               AND +source = ?3 AND personal IS NOT NULL",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(source)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        removed.bodies =
+            sqlx::query("UPDATE delivery SET body = NULL, data_key = NULL WHERE id BETWEEN ?1 AND ?2 AND source = ?3")
+                .bind(first)
+                .bind(last)
+                .bind(source)
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+    }
+    sqlx::query(
+        "INSERT INTO retention (source, what, done_to) VALUES (?1, 'bodies', ?2)
+                 ON CONFLICT (source, what) DO UPDATE SET done_to = excluded.done_to",
+    )
+    .bind(source)
+    .bind(last)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok((removed, true))
+}
+
+/// Takes calls of which nothing newer is known.
+async fn calls(
+    connection: &mut SqliteConnection,
+    source: &str,
+    before: i64,
+    after: &mut i64,
+) -> Result<(Removed, bool), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let looked_at: Vec<(i64, bool)> = sqlx::query_as(
+        "SELECT id, source = ?1
+                AND NOT EXISTS (SELECT 1 FROM notification WHERE call_id = call.id AND notification.id >= ?2)
+                AND NOT EXISTS (SELECT 1 FROM request WHERE call_id = call.id AND request.id >= ?2)
+         FROM call
+         WHERE id > ?3 AND id < ?2
+         ORDER BY id
+         LIMIT ?4",
+    )
+    .bind(source)
+    .bind(before)
+    .bind(*after)
+    .bind(CALLS)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let Some((last, _)) = looked_at.last() else { return Ok((Removed::default(), false)) };
+    *after = *last;
+    let calls = looked_at.iter().filter(|(_, goes)| *goes).map(|(id, _)| *id).collect();
+    let removed = remove(&mut transaction, &Doomed { calls, loose: Vec::new() }, None).await?;
+    transaction.commit().await?;
+    Ok((removed, true))
+}
+
+/// Takes what belongs to no call.
+async fn loose(
+    connection: &mut SqliteConnection,
+    source: &str,
+    before: i64,
+    after: &mut i64,
+) -> Result<(Removed, bool), StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let looked_at: Vec<(i64, bool)> = sqlx::query_as(
+        "SELECT id, +source = ?1 AND call_id = 0 FROM notification WHERE id > ?2 AND id < ?3 ORDER BY id LIMIT ?4",
+    )
+    .bind(source)
+    .bind(*after)
+    .bind(before)
+    .bind(CALLS)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let Some((last, _)) = looked_at.last() else { return Ok((Removed::default(), false)) };
+    *after = *last;
+    let loose = looked_at.iter().filter(|(_, goes)| *goes).map(|(id, _)| *id).collect();
+    let removed = remove(&mut transaction, &Doomed { calls: Vec::new(), loose }, None).await?;
+    transaction.commit().await?;
+    Ok((removed, true))
+}
+
+/// Removes the oldest lines of the change log, and says up to where: whoever asks for them is told that they are gone.
+pub(super) async fn prune_log(connection: &mut SqliteConnection, before: i64, lines: i64) -> Result<u64, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let last: Option<i64> =
+        sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM change WHERE seq < ?1 ORDER BY seq LIMIT ?2)")
+            .bind(before)
+            .bind(lines)
+            .fetch_one(&mut *transaction)
+            .await?;
+    let Some(last) = last else { return Ok(0) };
+    lookup::sort_until(&mut transaction, last).await?;
+    let pruned = sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(last).execute(&mut *transaction).await?.rows_affected();
+    sqlx::query("UPDATE ledger SET log_begins_after = max(log_begins_after, ?1)").bind(last).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(pruned)
+}
+
+/// A whole round at once, beside a running service or without one.
+pub(in crate::store) async fn retain(options: &Options, now: Timestamp, dry_run: bool) -> Result<Removed, OpenError> {
+    let mut connection = open_beside(options).await?;
+    if dry_run {
+        return Ok(would_go(&mut connection, &options.retention, now).await?);
+    }
+    let mut rounds = Rounds::new(options.retention.clone());
+    let mut removed = Removed::default();
+    loop {
+        let step = rounds.step(&mut connection, now).await?;
+        removed += step.removed;
+        if step.is_last {
+            return Ok(removed);
+        }
+    }
+}
+
+/// What a round would take.
+async fn would_go(connection: &mut SqliteConnection, retention: &Retention, now: Timestamp) -> Result<Removed, StoreError> {
+    let mut sum = Removed::default();
+    for (source, keep) in retention {
+        let [bodies, everything] = [keep.bodies, keep.everything].map(|kept| cutoff(kept, now).unwrap_or(i64::MIN));
+        for (sql, before, count) in [
+            ("SELECT count(*) FROM delivery WHERE source = ?1 AND id < ?2 AND body IS NOT NULL", bodies, &mut sum.bodies),
+            (
+                "SELECT count(*) FROM notification WHERE +source = ?1 AND id < ?2 AND personal IS NOT NULL",
+                bodies,
+                &mut sum.personal,
+            ),
+            (
+                "SELECT count(*) FROM call
+                 WHERE source = ?1 AND id < ?2
+                   AND NOT EXISTS (SELECT 1 FROM notification WHERE call_id = call.id AND notification.id >= ?2)
+                   AND NOT EXISTS (SELECT 1 FROM request WHERE call_id = call.id AND request.id >= ?2)",
+                everything,
+                &mut sum.calls,
+            ),
+        ] {
+            let number: i64 = sqlx::query_scalar(sql).bind(source).bind(before).fetch_one(&mut *connection).await?;
+            *count += u64::try_from(number).unwrap_or(0);
+        }
+    }
+    Ok(sum)
+}
