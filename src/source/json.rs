@@ -8,9 +8,23 @@ pub(in crate::source) mod surrogates;
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value, error::Category, value::RawValue};
 
 use super::Unreadable;
+
+/// The most items of a body. The largest batches are those of Event Grid, of "up to 5,000 events"
+/// (<https://learn.microsoft.com/azure/event-grid/delivery-and-retry>). Each becomes a notification of several hundred bytes, though
+/// it can have been written with two.
+pub(in crate::source) const MAX_ITEMS: usize = 5000;
+
+/// The items of a list, as they were written; `what` names it in the error.
+pub(in crate::source) fn items<'a>(what: &str, json: &'a str) -> Result<Vec<&'a RawValue>, Unreadable> {
+    let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable(what, &error))?;
+    if items.len() > MAX_ITEMS {
+        return Err(Unreadable(format!("{what} has more than {MAX_ITEMS} items")));
+    }
+    Ok(items)
+}
 
 /// One item of a body.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Answers, Head, Inbound, NotificationSource, Reading, SOURCES, Unreadable, source};
+use super::{Answers, Head, Inbound, NotificationSource, Reading, SOURCES, Unreadable, json::MAX_ITEMS, source};
 use crate::domain::{delivery::Correlation, notification::Fact};
 
 fn read(source: &dyn NotificationSource, body: &[u8], head: &Head) -> Result<Reading, Unreadable> {
@@ -73,6 +73,20 @@ fn a_tag_of_any_length_and_kind_leads_to_a_subject_of_its_own() {
     assert!(contexts.iter().all(|context| subject(context).1.as_deref() == Some(*context)), "it is kept as it was spelled");
     assert_eq!(subject("57DAB8B1894C409AB240BD8BEAE78896").0, subject("57dab8b1-894c-409a-b240-bd8beae78896").0);
     assert_eq!(subject(" ").0, "play");
+}
+
+#[test]
+fn a_body_of_more_items_than_anybody_sends_is_not_read() {
+    for (name, begin, end) in [("graph", r#"{"value":["#, "]}"), ("acs", "[", "]"), ("event-grid", "[", "]")] {
+        let source = source(name).unwrap();
+        let body = |items| format!("{begin}{}{end}", vec![r#"{"type":"t"}"#; items].join(","));
+        let (most, more) = (body(MAX_ITEMS), body(MAX_ITEMS + 1));
+        let reading = read(source, most.as_bytes(), &Head::default()).unwrap();
+        assert_eq!(reading.notifications.len(), MAX_ITEMS);
+        assert!(source.item(most.as_bytes(), MAX_ITEMS - 1).is_some() && source.item(most.as_bytes(), MAX_ITEMS).is_none());
+        let unreadable = read(source, more.as_bytes(), &Head::default()).unwrap_err();
+        assert!(unreadable.to_string().ends_with("has more than 5000 items"), "{unreadable}");
+    }
 }
 
 /// Values that are strange in the places where readers look.

@@ -14,7 +14,7 @@ pub(in crate::source) use self::incoming_call::incoming_call;
 use super::{
     Head, Inbound, Unreadable,
     identity::identity_of,
-    json::{Fields, Item, lenient, text as text_of, unreadable},
+    json::{Fields, Item, items, lenient, text as text_of},
 };
 use crate::domain::{
     ids::PlatformId,
@@ -72,7 +72,7 @@ impl Event {
             return Err(Unreadable("the body is empty".to_owned()));
         }
         let events = if json.starts_with('[') {
-            let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
+            let items = items("the body", json)?;
             let event = |item: &&RawValue| {
                 Item::parse("an event", item.get()).map_or_else(|_| Self::none(item), |item| Self::structured(&item))
             };
@@ -162,8 +162,7 @@ pub(in crate::source) fn item(body: &[u8], place: usize) -> Option<Box<RawValue>
     let body = text_of(body);
     let json = body.trim_ascii();
     if json.starts_with('[') {
-        let mut items: Vec<Box<RawValue>> = serde_json::from_str(json).ok()?;
-        return (place < items.len()).then(|| items.swap_remove(place));
+        return items("the body", json).ok()?.get(place).map(|item| (*item).to_owned());
     }
     RawValue::from_string(json.to_owned()).ok()
 }

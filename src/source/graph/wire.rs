@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::source::{
     Unreadable,
-    json::{Item, unreadable},
+    json::{self, Item, unreadable},
 };
 
 /// What a body can be.
@@ -42,6 +42,6 @@ fn is_legacy_skype(members: &BTreeMap<String, &RawValue>) -> bool {
 }
 
 fn items(value: &RawValue) -> Result<Vec<Item<'_>>, Unreadable> {
-    let items: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|error| unreadable("`value`", &error))?;
+    let items = json::items("`value`", value.get())?;
     items.into_iter().enumerate().map(|(at, item)| Item::parse(&format!("item {at} of `value`"), item.get())).collect()
 }
