@@ -22,6 +22,9 @@ const PREFIX: &str = "CALLBACK_LEDGER__";
 /// Operation kinds are the platform's names, whose case counts: below this key a variable's parts are kept as written.
 const NAMES_AS_WRITTEN: [&str; 2] = ["lifecycle", "deadline_seconds"];
 
+/// The most parts of a variable's key. No key has half of that, and values are read by functions that call themselves.
+const MAX_PARTS: usize = 16;
+
 /// The defaults with `file` and the variables of `env` merged over them.
 pub(super) fn merge(
     file: Option<&Path>,
@@ -104,7 +107,7 @@ fn parts(key: &str) -> Option<Vec<Part>> {
     for part in key.split("__") {
         let as_written = parts.iter().map(Part::as_key).eq(NAMES_AS_WRITTEN.map(Some));
         parts.push(match part.parse() {
-            _ if part.is_empty() => return None,
+            _ if part.is_empty() || parts.len() == MAX_PARTS => return None,
             Ok(index) => Part::Index(index),
             Err(_) if as_written => Part::Key(part.to_owned()),
             Err(_) => Part::Key(part.to_ascii_lowercase()),

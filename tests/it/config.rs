@@ -235,6 +235,8 @@ fn a_variable_that_sets_no_known_key_is_named() {
         &[("CALLBACK_LEDGER__", "x")],
         "CALLBACK_LEDGER__: is not a key: CALLBACK_LEDGER__SECTION__KEY is expected",
     );
+    let deep = format!("CALLBACK_LEDGER__RECEIVER__0__SECRET{}", "__A".repeat(40_000));
+    refused_with(RECEIVER, &[(&deep, "x")], &format!("{deep}: is not a key: CALLBACK_LEDGER__SECTION__KEY is expected"));
     refused_with(
         RECEIVER,
         &[("CALLBACK_LEDGER__RECEIVER__2__PATH", "/x")],
