@@ -326,6 +326,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], which names the key and where it was set.
     pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let text = file.map(layers::text).transpose()?;
+        Self::merged(file.zip(text.as_deref()), env)
+    }
+
+    /// The same, given the file's text.
+    fn merged(file: Option<(&Path, &str)>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let (merged, origins) = layers::merge(file, env)?;
         let config = Self { origins: origins.clone(), ..layers::read(merged, &origins)? };
         config.check()?;

@@ -56,13 +56,19 @@ struct Metadata {
 /// Fetches the keys that a metadata document leads to.
 pub(super) async fn fetch_keys(client: &HttpClient, metadata: &Url) -> Result<Published, DiscoveryError> {
     let document = client.get(metadata, MAX_DOCUMENT_BYTES, DOCUMENT_TIMEOUT).await.map_err(DiscoveryError::Metadata)?;
-    let Metadata { jwks_uri } = serde_json::from_slice(&document.body).map_err(DiscoveryError::NotMetadata)?;
+    let jwks_uri = jwks_uri(&document.body, metadata)?;
+    let jwks = client.get(&jwks_uri, MAX_DOCUMENT_BYTES, DOCUMENT_TIMEOUT).await.map_err(DiscoveryError::Jwks)?;
+    let keys = read_jwks(&jwks.body).map_err(DiscoveryError::Keys)?;
+    Ok(Published { keys, max_age: [document.max_age, jwks.max_age].into_iter().flatten().min() })
+}
+
+/// Where the document at `metadata` says that the keys are.
+pub(super) fn jwks_uri(document: &[u8], metadata: &Url) -> Result<Url, DiscoveryError> {
+    let Metadata { jwks_uri } = serde_json::from_slice(document).map_err(DiscoveryError::NotMetadata)?;
     let jwks_uri = Url::parse(&jwks_uri).map_err(DiscoveryError::NotAddress)?;
     // rule 4: a loopback `jwks_uri` only from loopback metadata
     if jwks_uri.scheme() != "https" && !(is_loopback(&jwks_uri) && is_loopback(metadata)) {
         return Err(DiscoveryError::JwksAddress);
     }
-    let jwks = client.get(&jwks_uri, MAX_DOCUMENT_BYTES, DOCUMENT_TIMEOUT).await.map_err(DiscoveryError::Jwks)?;
-    let keys = read_jwks(&jwks.body).map_err(DiscoveryError::Keys)?;
-    Ok(Published { keys, max_age: [document.max_age, jwks.max_age].into_iter().flatten().min() })
+    Ok(jwks_uri)
 }

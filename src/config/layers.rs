@@ -25,17 +25,21 @@ const NAMES_AS_WRITTEN: [&str; 2] = ["lifecycle", "deadline_seconds"];
 /// The most parts of a variable's key. No key has half of that, and values are read by functions that call themselves.
 const MAX_PARTS: usize = 16;
 
-/// The defaults with `file` and the variables of `env` merged over them.
+/// The text of a configuration file.
+pub(super) fn text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
+}
+
+/// The defaults with the text of `file` and the variables of `env` merged over them.
 pub(super) fn merge(
-    file: Option<&Path>,
+    file: Option<(&Path, &str)>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Table, Origins), ConfigError> {
     let mut origins = Origins::default();
     let mut merged = parse(Path::new("config/default.toml"), DEFAULTS)?;
-    if let Some(path) = file {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        overlay(&mut merged, parse(path, &text)?);
-        origins.learn_file(path, &text);
+    if let Some((path, text)) = file {
+        overlay(&mut merged, parse(path, text)?);
+        origins.learn_file(path, text);
     }
     for variable in variables(env)? {
         set(&mut merged, &variable)?;

@@ -19,14 +19,14 @@ use crate::{
         problem::{Problem, ProblemBody},
         view::{CallView, List, TimelineView},
     },
-    store::rows::CallFilter,
+    store::rows::{CallFilter, PageRequest},
 };
 
 /// Which calls.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct CallQuery {
+pub(super) struct CallQuery {
     /// Of this source.
     #[param(schema_with = source_names)]
     source: Option<String>,
@@ -46,6 +46,20 @@ struct CallQuery {
     cursor: Option<String>,
 }
 
+impl CallQuery {
+    pub(super) fn read(self) -> Result<(CallFilter, PageRequest), Problem> {
+        let state = named("state", self.state.as_ref(), CallState::parse, &CallState::ALL.map(CallState::as_str))?;
+        let filter = CallFilter {
+            source: source_name(self.source.as_ref())?,
+            state: state.map(|state| state.as_str().to_owned()),
+            since: self.since,
+            until: self.until,
+        };
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        Ok((filter, paging.request()?))
+    }
+}
+
 /// A page of calls, newest first.
 #[utoipa::path(params(CallQuery), responses(
     (status = 200, body = List<CallView>),
@@ -53,17 +67,9 @@ struct CallQuery {
 ))]
 #[get("/v1/calls")]
 pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<CallQuery>) -> HttpResponse {
-    let asked = query.0;
     let page = async {
-        let state = named("state", asked.state.as_ref(), CallState::parse, &CallState::ALL.map(CallState::as_str))?;
-        let filter = CallFilter {
-            source: source_name(asked.source.as_ref())?,
-            state: state.map(|state| state.as_str().to_owned()),
-            since: asked.since,
-            until: asked.until,
-        };
-        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
-        Ok(api.reader.calls(&filter, paging.request()?, api.clock.now()).await?)
+        let (filter, page) = query.0.read()?;
+        Ok(api.reader.calls(&filter, page, api.clock.now()).await?)
     };
     answer(page.await.map(|page| page_of::<_, CallView>(page, request.uri())), &request)
 }

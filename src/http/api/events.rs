@@ -9,7 +9,7 @@ use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, get,
-    http::header::{CACHE_CONTROL, HeaderName},
+    http::header::{CACHE_CONTROL, HeaderName, HeaderValue},
     web::{Bytes, Data},
 };
 use futures_util::stream;
@@ -44,7 +44,7 @@ const RETRY: u32 = 1000;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct EventQuery {
+pub(super) struct EventQuery {
     /// Begin behind this event; 0: with the oldest that is kept. Without it, and without `Last-Event-ID`, with what happens from
     /// now on.
     after: Option<i64>,
@@ -62,7 +62,7 @@ struct EventQuery {
 }
 
 impl EventQuery {
-    fn filter(&self) -> Result<ChangeFilter, Problem> {
+    pub(super) fn filter(&self) -> Result<ChangeFilter, Problem> {
         Ok(ChangeFilter {
             source: source_name(self.source.as_ref())?,
             call_id: platform_id(self.call_id.as_ref()),
@@ -72,9 +72,9 @@ impl EventQuery {
     }
 
     /// `Last-Event-ID` is what a follower that connects again knows last, so it wins.
-    fn after(&self, request: &HttpRequest) -> Result<Option<Seq>, Problem> {
+    pub(super) fn after(&self, last: Option<&HeaderValue>) -> Result<Option<Seq>, Problem> {
         let wrong = |name: &str| Problem::InvalidQuery(format!("{name}: the id of an event, or 0"));
-        if let Some(last) = request.headers().get("last-event-id").filter(|last| !last.is_empty()) {
+        if let Some(last) = last.filter(|last| !last.is_empty()) {
             let last = last.to_str().ok().and_then(|last| last.parse().ok()).filter(|last| *last >= 0);
             return last.map(|last| Some(Seq(last))).ok_or_else(|| wrong("Last-Event-ID"));
         }
@@ -103,7 +103,7 @@ fn types(names: &str) -> Result<Vec<ChangeKind>, Problem> {
 pub(super) async fn events(api: Data<Api>, request: HttpRequest, query: Query<EventQuery>) -> HttpResponse {
     let leave = Leave::of(&request);
     let opened = async {
-        let (filter, after) = (query.0.filter()?, query.0.after(&request)?);
+        let (filter, after) = (query.0.filter()?, query.0.after(request.headers().get("last-event-id"))?);
         let place = api.followers.enter(leave.standing.name())?;
         let follower = api.feed.follow(filter, after).await?;
         Ok(Open {

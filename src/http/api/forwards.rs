@@ -22,14 +22,17 @@ use crate::{
         problem::{Problem, ProblemBody, not_recorded},
         view::{ForwardView, List, OrderedView, TargetView},
     },
-    store::forwards::{ForwardCount, ForwardFilter, ForwardState},
+    store::{
+        forwards::{ForwardCount, ForwardFilter, ForwardState},
+        rows::PageRequest,
+    },
 };
 
 /// Which forwards.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
-struct ForwardQuery {
+pub(super) struct ForwardQuery {
     /// To this target.
     forward: Option<String>,
     /// `waiting` or `dead`.
@@ -52,6 +55,22 @@ struct ForwardQuery {
     cursor: Option<String>,
 }
 
+impl ForwardQuery {
+    pub(super) fn read(self) -> Result<(ForwardFilter, PageRequest), Problem> {
+        let filter = ForwardFilter {
+            id: None,
+            target: self.forward,
+            state: state_named(self.state.as_ref())?,
+            call_id: platform_id(self.call_id.as_ref()),
+            kind: self.kind,
+            since: self.since,
+            until: self.until,
+        };
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        Ok((filter, paging.request()?))
+    }
+}
+
 fn state_named(name: Option<&String>) -> Result<Option<ForwardState>, Problem> {
     named("state", name, ForwardState::parse, &ForwardState::ALL.map(ForwardState::as_str))
 }
@@ -63,22 +82,12 @@ fn state_named(name: Option<&String>) -> Result<Option<ForwardState>, Problem> {
 ))]
 #[get("/v1/forwards")]
 pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<ForwardQuery>) -> HttpResponse {
-    let asked = query.0;
     let page = async {
-        let filter = ForwardFilter {
-            id: None,
-            target: asked.forward,
-            state: state_named(asked.state.as_ref())?,
-            call_id: platform_id(asked.call_id.as_ref()),
-            kind: asked.kind,
-            since: asked.since,
-            until: asked.until,
-        };
-        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
+        let (filter, page) = query.0.read()?;
         if let Some(service) = &api.service {
             service.forwarder.settle().await;
         }
-        Ok(api.reader.forwards(&filter, paging.request()?).await?)
+        Ok(api.reader.forwards(&filter, page).await?)
     };
     answer(page.await.map(|page| page_of::<_, ForwardView>(page, request.uri())), &request)
 }

@@ -21,14 +21,14 @@ use crate::{
         view::{List, NotificationView},
     },
     source::redacted,
-    store::rows::NotificationFilter,
+    store::rows::{NotificationFilter, PageRequest},
 };
 
 /// Which notifications.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct NotificationQuery {
+pub(super) struct NotificationQuery {
     /// Of this source.
     #[param(schema_with = source_names)]
     source: Option<String>,
@@ -54,6 +54,23 @@ struct NotificationQuery {
     cursor: Option<String>,
 }
 
+impl NotificationQuery {
+    pub(super) fn read(self) -> Result<(NotificationFilter, PageRequest), Problem> {
+        let known = Disposition::ALL.map(Disposition::as_str);
+        let filter = NotificationFilter {
+            disposition: named("disposition", self.disposition.as_ref(), Disposition::parse, &known)?,
+            source: source_name(self.source.as_ref())?,
+            call_id: platform_id(self.call_id.as_ref()),
+            kind: self.kind,
+            token_hash: self.token_hash.as_deref().map(token_hash).transpose()?,
+            since: self.since,
+            until: self.until,
+        };
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        Ok((filter, paging.request()?))
+    }
+}
+
 /// A page of notifications, newest first.
 #[utoipa::path(params(NotificationQuery), responses(
     (status = 200, body = List<NotificationView>),
@@ -61,20 +78,9 @@ struct NotificationQuery {
 ))]
 #[get("/v1/notifications")]
 pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<NotificationQuery>) -> HttpResponse {
-    let asked = query.0;
     let page = async {
-        let known = Disposition::ALL.map(Disposition::as_str);
-        let filter = NotificationFilter {
-            disposition: named("disposition", asked.disposition.as_ref(), Disposition::parse, &known)?,
-            source: source_name(asked.source.as_ref())?,
-            call_id: platform_id(asked.call_id.as_ref()),
-            kind: asked.kind,
-            token_hash: asked.token_hash.as_deref().map(token_hash).transpose()?,
-            since: asked.since,
-            until: asked.until,
-        };
-        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
-        Ok(api.reader.notifications(&filter, paging.request()?).await?)
+        let (filter, page) = query.0.read()?;
+        Ok(api.reader.notifications(&filter, page).await?)
     };
     answer(page.await.map(|page| page_of::<_, NotificationView>(page, request.uri())), &request)
 }

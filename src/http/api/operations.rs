@@ -21,14 +21,14 @@ use crate::{
         problem::{Problem, ProblemBody},
         view::{HistoryView, List, OperationView},
     },
-    store::rows::OperationFilter,
+    store::rows::{OperationFilter, PageRequest},
 };
 
 /// Which operations. GUIDs in any spelling.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct OperationQuery {
+pub(super) struct OperationQuery {
     /// Of this source.
     #[param(schema_with = source_names)]
     source: Option<String>,
@@ -63,20 +63,22 @@ struct OperationQuery {
 }
 
 impl OperationQuery {
-    fn filter(&self) -> Result<OperationFilter, Problem> {
-        Ok(OperationFilter {
+    pub(super) fn read(self) -> Result<(OperationFilter, PageRequest), Problem> {
+        let filter = OperationFilter {
             source: source_name(self.source.as_ref())?,
             call_id: platform_id(self.call_id.as_ref()),
             operation_id: platform_id(self.operation_id.as_ref()),
-            context: self.context.clone(),
-            kind: self.kind.clone(),
+            context: self.context,
+            kind: self.kind,
             state: named("state", self.state.as_ref(), State::parse, &State::ALL.map(State::as_str))?,
             subcode: self.subcode,
             since: self.since,
             until: self.until,
             open: self.open,
             overdue: self.overdue,
-        })
+        };
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        Ok((filter, paging.request()?))
     }
 }
 
@@ -88,8 +90,8 @@ impl OperationQuery {
 #[get("/v1/operations")]
 pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<OperationQuery>) -> HttpResponse {
     let page = async {
-        let paging = Paging { limit: query.0.limit, cursor: query.0.cursor.clone() };
-        Ok(api.reader.operations(&query.0.filter()?, paging.request()?, api.clock.now()).await?)
+        let (filter, page) = query.0.read()?;
+        Ok(api.reader.operations(&filter, page, api.clock.now()).await?)
     };
     answer(page.await.map(|page| page_of::<_, OperationView>(page, request.uri())), &request)
 }
@@ -140,7 +142,7 @@ pub(super) async fn history(api: Data<Api>, request: HttpRequest, id: Path<Strin
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct WaitQuery {
+pub(super) struct WaitQuery {
     /// Of this source.
     #[param(schema_with = source_names)]
     source: Option<String>,
@@ -158,6 +160,24 @@ struct WaitQuery {
     timeout: Option<u64>,
 }
 
+impl WaitQuery {
+    pub(super) fn read(self) -> Result<(OperationFilter, Duration), Problem> {
+        let filter = OperationFilter {
+            source: source_name(self.source.as_ref())?,
+            call_id: platform_id(self.call_id.as_ref()),
+            context: self.context,
+            kind: self.kind,
+            // "after" is not "since": times have milliseconds.
+            since: self.after.and_then(|after| after.checked_add(Duration::from_millis(1)).ok()),
+            ..OperationFilter::default()
+        };
+        if filter.call_id.is_none() && filter.context.is_none() {
+            return Err(Problem::InvalidQuery("name a callId or a context".to_owned()));
+        }
+        Ok((filter, patience("timeout", self.timeout.unwrap_or(30))?))
+    }
+}
+
 /// The newest matching operation, once it has ended; also one that nobody has seen yet.
 #[utoipa::path(params(WaitQuery), responses(
     (status = 200, body = OperationView),
@@ -167,20 +187,7 @@ struct WaitQuery {
 #[get("/v1/operations/wait")]
 pub(super) async fn wait_for_match(api: Data<Api>, request: HttpRequest, query: Query<WaitQuery>) -> HttpResponse {
     let operation = async {
-        let asked = &query.0;
-        let filter = OperationFilter {
-            source: source_name(asked.source.as_ref())?,
-            call_id: platform_id(asked.call_id.as_ref()),
-            context: asked.context.clone(),
-            kind: asked.kind.clone(),
-            // "after" is not "since": times have milliseconds.
-            since: asked.after.and_then(|after| after.checked_add(Duration::from_millis(1)).ok()),
-            ..OperationFilter::default()
-        };
-        if filter.call_id.is_none() && filter.context.is_none() {
-            return Err(Problem::InvalidQuery("name a callId or a context".to_owned()));
-        }
-        let patience = patience("timeout", asked.timeout.unwrap_or(30))?;
+        let (filter, patience) = query.0.read()?;
         let waited = tokio::select! {
             waited = wait(&api.reader, &api.clock, &filter, patience) => waited?,
             () = api.shutdown.cancelled() => return Err(shutting_down()),

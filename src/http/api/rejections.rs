@@ -13,17 +13,17 @@ use super::{
 use crate::{
     domain::rejection::RejectionReason,
     http::{
-        problem::ProblemBody,
+        problem::{Problem, ProblemBody},
         view::{List, RejectionView},
     },
-    store::rows::RejectionFilter,
+    store::rows::{PageRequest, RejectionFilter},
 };
 
 /// Which rejections.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct RejectionQuery {
+pub(super) struct RejectionQuery {
     /// For this reason.
     reason: Option<String>,
     /// At this receiver.
@@ -38,6 +38,19 @@ struct RejectionQuery {
     cursor: Option<String>,
 }
 
+impl RejectionQuery {
+    pub(super) fn read(self) -> Result<(RejectionFilter, PageRequest), Problem> {
+        let known = RejectionReason::ALL.map(RejectionReason::as_str);
+        let filter = RejectionFilter {
+            reason: named("reason", self.reason.as_ref(), RejectionReason::parse, &known)?,
+            receiver: self.receiver,
+            since: self.since,
+        };
+        let paging = Paging { limit: self.limit, cursor: self.cursor };
+        Ok((filter, paging.request()?))
+    }
+}
+
 /// Who was not let in, and why; newest first.
 #[utoipa::path(params(RejectionQuery), responses(
     (status = 200, body = List<RejectionView>),
@@ -45,19 +58,12 @@ struct RejectionQuery {
 ))]
 #[get("/v1/rejections")]
 pub(super) async fn list(api: Data<Api>, request: HttpRequest, query: Query<RejectionQuery>) -> HttpResponse {
-    let asked = query.0;
     let page = async {
-        let known = RejectionReason::ALL.map(RejectionReason::as_str);
-        let filter = RejectionFilter {
-            reason: named("reason", asked.reason.as_ref(), RejectionReason::parse, &known)?,
-            receiver: asked.receiver,
-            since: asked.since,
-        };
-        let paging = Paging { limit: asked.limit, cursor: asked.cursor };
+        let (filter, page) = query.0.read()?;
         if let Some(service) = &api.service {
             service.ledger.flush_rejections().await;
         }
-        Ok(api.reader.rejections(&filter, paging.request()?).await?)
+        Ok(api.reader.rejections(&filter, page).await?)
     };
     answer(page.await.map(|page| page_of::<_, RejectionView>(page, request.uri())), &request)
 }
