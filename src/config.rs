@@ -8,6 +8,9 @@ mod check;
 mod credentials;
 mod error;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layers;
 mod receiver;
 mod values;

@@ -31,6 +31,9 @@ mod authenticator;
 mod bearer;
 mod dev_issuer;
 mod discovery;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key_source;
 mod key_store;
 mod keys;

@@ -202,7 +202,7 @@ fn header_block(headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// The secret in the query; of several, none. A `+` in it is a plus: secrets have no spaces.
-fn secret(query: &str) -> Option<Secret> {
+pub(in crate::http) fn secret(query: &str) -> Option<Secret> {
     let mut sent = query.split('&').filter_map(|pair| pair.strip_prefix("secret="));
     let (Some(secret), None) = (sent.next(), sent.next()) else { return None };
     percent_decode_str(secret).decode_utf8().ok().map(|secret| Secret::new(secret.into_owned()))

@@ -7,6 +7,9 @@ mod body;
 mod calls;
 mod events;
 mod forwards;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod guard;
 mod health;

@@ -41,7 +41,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let deserializer = serde_urlencoded::Deserializer::new(url::form_urlencoded::parse(query.as_bytes()));
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let name = error.path().to_string();
@@ -72,7 +72,7 @@ impl Paging {
     }
 }
 
-fn cursor(text: &str) -> Result<Seq, Problem> {
+pub(super) fn cursor(text: &str) -> Result<Seq, Problem> {
     let ours = || {
         let bytes: [u8; 8] = BASE64.decode(text).ok()?.try_into().ok()?;
         Some(i64::from_be_bytes(bytes)).filter(|position| *position >= 0).map(Seq)
