@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Value, value::RawValue};
 
-pub use self::redact::redacted;
+pub use self::redact::{SECRETS, redacted};
 use crate::domain::{
     delivery::Correlation,
     ids::PlatformId,

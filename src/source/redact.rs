@@ -10,7 +10,7 @@ const REDACTED: &str = "\"redacted\"";
 /// The members, at any depth, that are shown to nobody without leave: what opens something, leads somewhere that is not for
 /// everybody, or says who people are and what they said and dialled. One list for all sources: what is in quarantine may be
 /// anything, and what one platform calls so the other does not use for something harmless that anybody would miss.
-pub(super) const SECRETS: &[&str] = &[
+pub const SECRETS: &[&str] = &[
     // credentials, and links that are
     "incomingCallContext",
     "recordingAccessToken",
