@@ -13,6 +13,7 @@ mod feed;
 mod fixtures;
 mod forward;
 mod gateway;
+mod hostile;
 mod ingest;
 mod key_store;
 mod kill;

@@ -63,33 +63,35 @@ impl Served {
 
     /// Starts so that what it logs is in this file.
     pub fn start_logging(folder: &Path, sections: &str, log: &Path) -> Self {
-        Self::start_saying(folder, sections, "127.0.0.1:0", std::fs::File::create(log).unwrap().into())
+        Self::start_saying(folder, sections, &[], std::fs::File::create(log).unwrap().into())
+    }
+
+    /// Starts with these variables of the configuration, without their prefix (`("PUBLIC__MAX_CONNECTIONS", "64")`), so that what it
+    /// logs is in this file.
+    pub fn start_limited(folder: &Path, limits: &[(&str, &str)], log: &Path) -> Self {
+        Self::start_saying(folder, "", limits, std::fs::File::create(log).unwrap().into())
     }
 
     /// Starts with its private listener at this address.
     pub fn start_at(folder: &Path, sections: &str, private: &str) -> Self {
-        Self::start_saying(folder, sections, private, Stdio::null())
+        Self::start_saying(folder, sections, &[("PRIVATE__BIND", private)], Stdio::null())
     }
 
     /// Starts with a private listener that asks everybody for a token.
     pub fn start_requiring_tokens(folder: &Path) -> Self {
-        Self::start_command(folder, "", Stdio::null(), ("CALLBACK_LEDGER__PRIVATE__REQUIRE_TOKEN", "true"))
+        Self::start_saying(folder, "", &[("PRIVATE__REQUIRE_TOKEN", "true")], Stdio::null())
     }
 
-    fn start_saying(folder: &Path, sections: &str, private: &str, log: Stdio) -> Self {
-        Self::start_command(folder, sections, log, ("CALLBACK_LEDGER__PRIVATE__BIND", private))
+    fn start_saying(folder: &Path, sections: &str, variables: &[(&str, &str)], log: Stdio) -> Self {
+        let mut command = binary(folder);
+        command.args(["serve", "--dev", "--config"]).arg(configuration_with(folder, sections)).stderr(log);
+        command.envs(variables.iter().map(|(name, value)| (format!("CALLBACK_LEDGER__{name}"), value)));
+        Self::listening(command)
     }
 
-    fn start_command(folder: &Path, sections: &str, log: Stdio, (name, value): (&str, &str)) -> Self {
-        let file = configuration_with(folder, sections);
-        let mut child = binary(folder)
-            .args(["serve", "--dev", "--config"])
-            .arg(file)
-            .env(name, value)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+    /// Starts what says where it listens.
+    pub fn listening(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let addresses: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no addresses on stdout: {line:?}"));
