@@ -17,6 +17,7 @@ use crate::{
         api::{self, Api, Guard, Service},
         crowd::Crowd,
         metrics::Metrics,
+        patience::{Patience, attend},
         public::{self, Entrance},
         trace::RequestSpan,
     },
@@ -25,8 +26,12 @@ use crate::{
 
 /// How long open requests have to end, once a shutdown has begun (seconds).
 const DRAIN_SECONDS: u64 = 7;
+/// How long a connection may pause behind an answer, or less if a head has less.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Threads of the private listener; the public one has one per core.
 const PRIVATE_WORKERS: usize = 1;
+/// Files that each connection is: the server's own, and ours to end it.
+const FILES_EACH: usize = 2;
 /// Files that are open besides connections: the ledger's, outbound requests, our own.
 const OTHER_FILES: usize = 512;
 
@@ -54,14 +59,21 @@ pub(super) fn serve_public(
     let server = HttpServer::new(move || {
         // called by each of the threads that serve
         arrive_together();
-        Actix::new().wrap(TracingLogger::<RequestSpan>::new()).configure(|app| public::configure(app, &receivers, &entrance))
+        Actix::new()
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .wrap(from_fn(attend))
+            .configure(|app| public::configure(app, &receivers, &entrance))
     });
-    let workers = public_workers();
+    let (workers, patience) = (public_workers(), door.patience());
     let server = server
         .workers(workers)
         .max_connections((door.max_connections / workers).max(1)) // of each of them
         .client_request_timeout(door.head_time)
-        .on_connect(move |connection, data| crowd.meet(connection, data))
+        .keep_alive(door.pause())
+        .on_connect(move |connection, data| {
+            crowd.meet(connection, data);
+            patience.meet(connection, data);
+        })
         .disable_signals()
         .shutdown_timeout(DRAIN_SECONDS);
     let server = match certificate {
@@ -82,12 +94,16 @@ pub(super) fn serve_private(door: Door, guard: Guard, api: Api) -> io::Result<Se
         Actix::new()
             .wrap(from_fn(move |request, next| guard.clone().check(request, next)))
             .wrap(TracingLogger::<RequestSpan>::new())
+            .wrap(from_fn(attend))
             .configure(|app| api::configure(app, &api))
     });
+    let patience = door.patience();
     let server = server
         .workers(PRIVATE_WORKERS)
         .max_connections((door.max_connections / PRIVATE_WORKERS).max(1))
         .client_request_timeout(door.head_time)
+        .keep_alive(door.pause())
+        .on_connect(move |connection, data| patience.meet(connection, data))
         .disable_signals()
         .shutdown_timeout(DRAIN_SECONDS);
     Ok(server.listen(door.listener)?.run())
@@ -96,6 +112,15 @@ pub(super) fn serve_private(door: Door, guard: Guard, api: Api) -> io::Result<Se
 impl Door {
     pub(super) fn open(address: SocketAddr, head_time: NonZeroU32, max_connections: usize) -> Result<Self, BuildError> {
         Ok(Self { listener: bind(address)?, head_time: seconds(head_time), max_connections })
+    }
+
+    fn pause(&self) -> Duration {
+        self.head_time.min(PAUSE)
+    }
+
+    /// Behind an answer, a pause and a head.
+    fn patience(&self) -> Patience {
+        Patience::of(self.pause() + self.head_time)
     }
 }
 
@@ -113,9 +138,9 @@ pub(super) fn seconds(seconds: NonZeroU32) -> Duration {
     Duration::from_secs(u64::from(seconds.get()))
 }
 
-/// Each connection is an open file.
+/// Connections are open files.
 pub(super) fn raise_limit_of_files(connections: usize) {
-    let wanted = u64::try_from(connections + OTHER_FILES).unwrap_or(u64::MAX);
+    let wanted = u64::try_from(connections * FILES_EACH + OTHER_FILES).unwrap_or(u64::MAX);
     match rlimit::increase_nofile_limit(wanted) {
         Ok(limit) if limit >= wanted => {}
         Ok(limit) => {

@@ -40,8 +40,7 @@ impl Crowd {
     /// A connection has been made: counted for as long as it lasts, or closed at once if its address has too many. For
     /// [`actix_web::HttpServer::on_connect`].
     pub fn meet(&self, connection: &dyn Any, data: &mut Extensions) {
-        let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
-        let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(under_tls) else { return };
+        let Some(stream) = stream(connection) else { return };
         let Ok(peer) = stream.peer_addr() else { return };
         if self.proxies.contain(peer.ip()) {
             return;
@@ -101,6 +100,12 @@ impl Crowd {
         drop(present);
         Some(Presence { address, present: Arc::clone(&self.present) })
     }
+}
+
+/// The connection behind what the server hands to [`actix_web::HttpServer::on_connect`].
+pub(super) fn stream(connection: &dyn Any) -> Option<&TcpStream> {
+    let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 /// An address has as many places as it may.

@@ -7,6 +7,7 @@
 //! - [`metrics`]: what is counted
 //! - [`trace`]: one span a request
 //! - [`crowd`]: who calls, and how many of them at once
+//! - [`patience`]: connections that ask for nothing are ended
 //! - `end_to_end`: which headers go on with a message that is passed on
 //! - [`platform`]: the listener of a simulated platform
 //! - [`in_process`]: the private API without a socket, for the command line
@@ -18,6 +19,7 @@ pub mod crowd;
 mod end_to_end;
 pub mod in_process;
 pub mod metrics;
+pub mod patience;
 pub mod platform;
 pub mod problem;
 pub mod public;

@@ -200,6 +200,14 @@ impl Peer {
         String::from_utf8(answer).unwrap()
     }
 
+    /// Waits until this has come.
+    async fn hears(&mut self, text: &str) {
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains(text) {
+            heard.push(timeout(PATIENCE, self.stream.read_u8()).await.expect("a word").unwrap());
+        }
+    }
+
     /// All that comes until the service ends the connection, while this is said, of which some may find no listener any more.
     async fn hears_out(self, text: impl AsRef<[u8]> + Send + 'static) -> String {
         let (reader, mut writer) = self.stream.into_split();
