@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::{
     HttpRequest,
-    http::header::CONTENT_TYPE,
+    http::header::{CONTENT_ENCODING, CONTENT_TYPE},
     web::{Bytes, Payload},
 };
 use serde::de::DeserializeOwned;
@@ -28,6 +28,9 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         .is_some_and(|told| told.split(';').next().is_some_and(|told| told.trim().eq_ignore_ascii_case("application/json")));
     if !is_json {
         return Err(Problem::UnsupportedMediaType("send it as application/json".to_owned()));
+    }
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::UnsupportedMediaType("bodies are read as they are: send it without a Content-Encoding".to_owned()));
     }
     let body = read(payload, MAX_BODY, within).await?;
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&body)).map_err(|error| {

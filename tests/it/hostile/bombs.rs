@@ -149,7 +149,9 @@ async fn a_body_of_as_many_items_as_fit_is_recorded_and_others_are_served() {
 async fn a_compressed_body_is_refused_unread() {
     let besieged = Besieged::start(&[]);
     let client = client(super::FRIEND);
-    let doors = RECEIVERS.map(|(path, _)| format!("{}{path}", besieged.served.public));
+    let operations = format!("{}/v1/operations", besieged.served.private);
+    let mut doors: Vec<String> = RECEIVERS.iter().map(|(path, _)| format!("{}{path}", besieged.served.public)).collect();
+    doors.push(operations);
     for url in &doors {
         for encoding in ["gzip", "deflate", "br", "zstd", "gzip, identity", "nonsense", "\u{e9}"] {
             let request = client.post(url).bearer_auth(&besieged.token).header("content-type", "application/json");
