@@ -8,6 +8,7 @@ use std::{
 };
 
 use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
+use socket2::{Domain, Socket, Type};
 use tracing_actix_web::TracingLogger;
 
 use super::{BuildError, tls::Certificate};
@@ -28,6 +29,8 @@ use crate::{
 const DRAIN_SECONDS: u64 = 7;
 /// How long a connection may pause behind an answer, or less if a head has less.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How many connections may wait to be accepted. Beyond them the system drops what comes, and who calls tries again a second later.
+const WAITING: i32 = 1024;
 /// Threads of the private listener; the public one has one per core.
 const PRIVATE_WORKERS: usize = 1;
 /// Files that each connection is: the server's own, and ours to end it.
@@ -45,8 +48,17 @@ pub(super) struct Door {
 }
 
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
-    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    bound.map_err(|source| BuildError::Bind { address, source })
+    listen(address).map_err(|source| BuildError::Bind { address, source })
+}
+
+/// As the standard library does it, with a longer queue.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(WAITING)?;
+    Ok(socket.into())
 }
 
 pub(super) fn serve_public(

@@ -93,6 +93,22 @@ async fn once_all_places_are_taken_the_next_caller_waits_until_idle_heads_are_cl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_may_wait_for_a_place() {
+    const WAITING: usize = 500;
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if allowed.trim().parse::<usize>().unwrap() < WAITING {
+        eprintln!("skipped: this system lets no more than {} wait", allowed.trim());
+        return;
+    }
+    let limits = [("PUBLIC__MAX_CONNECTIONS", "1"), ("PUBLIC__HEAD_TIMEOUT_SECONDS", "45")];
+    let besieged = Besieged::start(&limits);
+    // who is dropped instead tries again until there is room: not before the first one's head is given up
+    let waiting = tokio::time::timeout(super::PATIENCE / 2, crowd(stranger(1), besieged.public(), WAITING)).await;
+    drop(waiting.expect("a place in the queue"));
+    besieged.stands().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_takes_all_its_places_takes_none_of_the_others() {
     const PLACES: usize = 50;
     let places = PLACES.to_string();
