@@ -58,7 +58,7 @@ fn the_defaults_load_and_are_what_the_manual_says() {
     assert_eq!(config.lifecycle.deadline_seconds.default, Duration::from_mins(5));
     assert!(config.lifecycle.deadline_seconds.by_kind.is_empty());
     assert_eq!(config.lifecycle.disconnect_grace_seconds.get(), 30);
-    assert_eq!(config.log.filter, "info,sqlx=warn");
+    assert_eq!(config.log.filter, "info,sqlx=warn,actix_http=off");
     assert_eq!(config.dev.issuer_key, None);
 }
 
