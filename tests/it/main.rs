@@ -31,6 +31,7 @@ mod removal;
 mod requests;
 mod rosters;
 mod secrets;
+mod security;
 mod strays;
 mod support;
 mod trust;
