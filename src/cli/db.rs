@@ -15,7 +15,7 @@ use crate::{
     domain::ids::PlatformId,
     http::metrics::Metrics,
     store::{
-        self, LedgerReader, key_path, old_key_path,
+        self, LedgerReader, key_path,
         removal::{Forgotten, Removed},
     },
 };
@@ -160,10 +160,16 @@ async fn rekey(options: &store::Options, new_key_from: Option<String>) -> Result
         }
         None => None,
     };
-    let sealed = store::rekey(options, given.as_ref()).await.map_err(not_opened)?;
+    if given.is_some() && options.master_key.is_none() {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "the key comes from a file: without --new-key-from a new one takes its place; to take it from the environment from now on, \
+             set CALLBACK_LEDGER_MASTER_KEY to the present key, rekey, and then remove the file"
+        )));
+    }
+    let (sealed, before) = store::rekey(options, given.as_ref()).await.map_err(not_opened)?;
     output::line(&format!("{sealed} data keys are sealed with the new master key"))?;
-    if given.is_none() {
-        let (key, old) = (key_path(&options.path), old_key_path(&options.path));
+    if let Some(old) = before {
+        let key = key_path(&options.path);
         eprintln!(
             "the new key is {}; {} opens the copies made until now: remove it when they are gone",
             key.display(),

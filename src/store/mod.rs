@@ -286,19 +286,13 @@ pub async fn rebuild(options: &Options) -> Result<Vec<Difference>, OpenError> {
 }
 
 /// Puts a new master key in force for a ledger that nobody serves: `given`, as text, where the key comes from the environment or from a
-/// command, else one that is made and takes the key file's place; the one before stays beside it (see [`old_key_path`]). Returns how
-/// many data keys it seals now.
+/// command, else one that is made and takes the key file's place. Returns how many data keys it seals now, and where the key file from
+/// before is: the copies that were made until now open with it.
 ///
 /// # Errors
 /// [`OpenError`]; then the old key is still in force.
-pub async fn rekey(options: &Options, given: Option<&Secret>) -> Result<u64, OpenError> {
+pub async fn rekey(options: &Options, given: Option<&Secret>) -> Result<(u64, Option<PathBuf>), OpenError> {
     sqlite::rekey::rekey(options, given).await
-}
-
-/// Where [`rekey`] leaves the key file that was in force before.
-#[must_use]
-pub fn old_key_path(ledger: &Path) -> PathBuf {
-    sqlite::rekey::old_key_path(ledger)
 }
 
 /// Where the master key of a ledger lies.

@@ -1,6 +1,7 @@
 //! The master key changes hands; what is hashed with a key of the ledger stays what it is.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     process::{Output, Stdio},
@@ -10,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use callback_ledger::{
     domain::trust::Admitted,
     net::Secret,
-    store::{Ledger, LedgerReader, OpenError, Options, key_path, old_key_path, rekey, rows::NotificationFilter},
+    store::{Ledger, LedgerReader, OpenError, Options, key_path, rekey, rows::NotificationFilter},
 };
 use reqwest::StatusCode;
 use serde_json::json;
@@ -39,9 +40,10 @@ async fn another_master_key_opens_everything_and_the_old_one_nothing() {
     assert!(matches!(rekey(&ledger.options, None).await, Err(OpenError::InUse { .. })), "not while it is served");
     let (options, _folder) = ledger.close().await;
     let before = fs::read_to_string(key_path(&options.path)).unwrap();
-    assert_eq!(rekey(&options, None).await.unwrap(), 2, "the call's key, and that of what belongs to none");
+    let (sealed, old) = rekey(&options, None).await.unwrap();
+    assert_eq!(sealed, 2, "the call's key, and that of what belongs to none");
     assert_ne!(fs::read_to_string(key_path(&options.path)).unwrap(), before);
-    assert_eq!(fs::read_to_string(old_key_path(&options.path)).unwrap(), before);
+    assert_eq!(fs::read_to_string(old.unwrap()).unwrap(), before);
     is_sound(&options).await;
     let old = Options { master_key: Some(Secret::new(before)), ..options.clone() };
     assert!(matches!(open_error(&old).await, OpenError::KeyWrong { .. }));
@@ -61,25 +63,36 @@ async fn a_change_of_keys_that_was_cut_off_is_brought_to_its_end_or_to_nothing()
     for cut_off in ["before the commit", "before the renames", "between the renames"] {
         let ledger = TestLedger::new().await;
         ledger.post(&operation(CALL, OPERATION, "completed")).await.unwrap();
-        let (options, _folder) = ledger.close().await;
-        let (place, old) = (key_path(&options.path), old_key_path(&options.path));
+        let (options, folder) = ledger.close().await;
+        let place = key_path(&options.path);
         let new = place.with_extension("key.new");
         if cut_off == "before the commit" {
             fs::copy(&place, &new).unwrap();
             fs::write(&new, key(9)).unwrap();
         } else {
-            rekey(&options, None).await.unwrap();
+            let old = rekey(&options, None).await.unwrap().1.unwrap();
             fs::rename(&place, &new).unwrap();
             if cut_off == "before the renames" {
                 fs::rename(&old, &place).unwrap();
             }
         }
+        // who only reads repairs nothing: it may be happening just now
+        let keys = || -> BTreeSet<_> {
+            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.contains(".key")).collect()
+        };
+        let before = keys();
+        LedgerReader::open(&options).await.unwrap().close().await;
+        assert_eq!(keys(), before, "{cut_off}");
         is_sound(&options).await;
         let (ledger, writer) = Ledger::open(options.clone()).await.unwrap();
         ledger.record(&BOT, delivery(&operation(OTHER, OPERATION, "running"), None)).await.unwrap();
         ledger.close().await;
         writer.await.unwrap();
-        assert_eq!(rekey(&options, None).await.unwrap(), 2, "{cut_off}");
+        let olds: BTreeSet<_> = [rekey(&options, None).await.unwrap(), rekey(&options, None).await.unwrap()]
+            .map(|(sealed, old)| (sealed, old.unwrap()))
+            .into();
+        assert!(olds.len() == 2 && olds.iter().all(|(sealed, old)| *sealed == 2 && old.is_file()), "{cut_off}: {olds:?}");
         is_sound(&options).await;
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut writer = connect.connect().await.map_err(|error| not_ours(path, error))?;
     recognise(&mut writer, path).await?;
     MIGRATIONS.run(&mut writer).await.map_err(|error| migration_error(path, error))?;
-    let master = in_force(&mut writer, master, options).await?;
+    let master = in_force(&mut writer, master, options, Repair::Yes).await?;
     check_key(&mut writer, &master, path).await?;
     let hasher = hash_key(&mut writer, &master).await?;
     forwards::know_targets(&mut writer, &options.forward_targets).await?;
@@ -104,7 +104,7 @@ pub(super) async fn open_for_reading(options: &Options) -> Result<(SqlitePool, A
     let mut connection = readers.acquire().await.map_err(|error| not_ours(path, error))?;
     recognise(&mut connection, path).await?;
     up_to_date(&mut connection, path).await?;
-    let master = in_force(&mut connection, master, options).await?;
+    let master = in_force(&mut connection, master, options, Repair::No).await?;
     check_key(&mut connection, &master, path).await?;
     drop(connection);
     Ok((readers, Arc::new(master)))
@@ -141,6 +141,8 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", "64000")
         .pragma("journal_size_limit", "134217728")
         .pragma("cache_size", "-16384")
+        // keys of calls that are erased must not stay in what the file no longer uses
+        .pragma("secure_delete", "ON")
 }
 
 async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {
@@ -188,12 +190,9 @@ fn master_key(options: &Options, is_new: bool) -> Result<MasterKey, OpenError> {
     match MasterKey::load(&key)? {
         Some(master) => Ok(master),
         None if is_new => Ok(MasterKey::create(&key)?),
-        // a change of keys ended between its two renames
-        None if rekey::new_key_path(&options.path).is_file() => {
-            rekey::put_in_place(&options.path)?;
-            master_key(options, false)
-        }
-        None => Err(OpenError::KeyMissing { path: options.path.display().to_string(), key: key.display().to_string() }),
+        // a change of keys may have ended between its two renames
+        None => MasterKey::load(&rekey::new_key_path(&options.path))?
+            .ok_or_else(|| OpenError::KeyMissing { path: options.path.display().to_string(), key: key.display().to_string() }),
     }
 }
 
@@ -224,20 +223,39 @@ async fn up_to_date(connection: &mut SqliteConnection, path: &Path) -> Result<()
     }
 }
 
-/// The key that is in force: a change of keys may have ended between its commit and the change of the key file, which is then made now.
-async fn in_force(connection: &mut SqliteConnection, master: MasterKey, options: &Options) -> Result<MasterKey, OpenError> {
-    let place = rekey::new_key_path(&options.path);
+/// Whether a change of keys that was cut off is brought to its end: only by who holds the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    Yes,
+    No,
+}
+
+/// The key that is in force: a change of keys may have ended between its commit and the change of the key file.
+async fn in_force(
+    connection: &mut SqliteConnection,
+    master: MasterKey,
+    options: &Options,
+    repair: Repair,
+) -> Result<MasterKey, OpenError> {
+    let path = &options.path;
+    let place = rekey::new_key_path(path);
     if options.master_key.is_some() || !place.is_file() {
         return Ok(master);
     }
-    match check_key(connection, &master, &options.path).await {
-        Err(OpenError::KeyWrong { .. }) => {}
-        _ => return Ok(master),
+    let master = match check_key(connection, &master, path).await {
+        // the new key was not in force yet, or the one that was found was the new one
+        Ok(()) if key_path(path).is_file() => return Ok(master),
+        Err(OpenError::KeyWrong { .. }) => match MasterKey::load(&place)? {
+            Some(new) if check_key(connection, &new, path).await.is_ok() => new,
+            _ => return Ok(master),
+        },
+        Ok(()) => master,
+        Err(error) => return Err(error),
+    };
+    if repair == Repair::Yes {
+        rekey::put_in_place(path)?;
     }
-    let Some(new) = MasterKey::load(&place)? else { return Ok(master) };
-    check_key(connection, &new, &options.path).await?;
-    rekey::put_in_place(&options.path)?;
-    Ok(new)
+    Ok(master)
 }
 
 /// Opens the known text, or, in a ledger that was just made, writes it.
@@ -304,7 +322,8 @@ pub(super) fn is_interrupt(error: &sqlx::Error) -> bool {
 /// Whether the database refused the data, rather than failed: then a smaller batch can still succeed.
 /// `SQLITE_ERROR`, `TOOBIG`, `CONSTRAINT`, `MISMATCH`, `RANGE`.
 fn is_refusal(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), Some(1 | 18 | 19 | 20 | 25)) || matches!(error, sqlx::Error::Encode(_))
+    matches!(primary_code(error), Some(1 | 18 | 19 | 20 | 25))
+        || matches!(error, sqlx::Error::Encode(_) | sqlx::Error::RowNotFound)
 }
 
 /// The place that a call's wrapped data key is sealed for.

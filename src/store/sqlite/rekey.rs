@@ -11,8 +11,8 @@ use std::{
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::{
-    KEY_CHECK, KEY_CHECK_PLACE, call_key_place, check_key, delivery_key_place, file_error, in_force, lock, master_key, recognise,
-    sealed_hash_key, up_to_date, writing,
+    KEY_CHECK, KEY_CHECK_PLACE, Repair, call_key_place, check_key, delivery_key_place, file_error, in_force, lock, master_key,
+    recognise, sealed_hash_key, up_to_date, writing,
 };
 use crate::{
     net::Secret,
@@ -31,9 +31,11 @@ pub(super) fn new_key_path(ledger: &Path) -> PathBuf {
     with_suffix(&key_path(ledger), "new")
 }
 
-/// Where the key lies that was in force before.
-pub(in crate::store) fn old_key_path(ledger: &Path) -> PathBuf {
-    with_suffix(&key_path(ledger), "old")
+/// Where a key is put that was in force before: beside those before it, of which each opens copies of its own time.
+fn old_key_path(ledger: &Path) -> PathBuf {
+    let key = key_path(ledger);
+    let numbered = (2..).map(|number: u32| with_suffix(&key, &format!("old-{number}")));
+    std::iter::once(with_suffix(&key, "old")).chain(numbered).find(|path| !path.exists()).unwrap_or(key)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -43,8 +45,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts a new key in force: the one that is given, else one that is made and put in the key file's place. How many data keys it seals.
-pub(in crate::store) async fn rekey(options: &Options, given: Option<&Secret>) -> Result<u64, OpenError> {
+/// Puts a new key in force: the one that is given, else one that is made and put in the key file's place. How many data keys it seals, and where the
+/// key file from before is.
+pub(in crate::store) async fn rekey(options: &Options, given: Option<&Secret>) -> Result<(u64, Option<PathBuf>), OpenError> {
     let path = &options.path;
     if !path.is_file() {
         return Err(OpenError::Missing { path: path.display().to_string() });
@@ -53,7 +56,7 @@ pub(in crate::store) async fn rekey(options: &Options, given: Option<&Secret>) -
     let mut connection = writing(path).connect().await.map_err(StoreError::from)?;
     recognise(&mut connection, path).await?;
     up_to_date(&mut connection, path).await?;
-    let old = in_force(&mut connection, master_key(options, false)?, options).await?;
+    let old = in_force(&mut connection, master_key(options, false)?, options, Repair::Yes).await?;
     check_key(&mut connection, &old, path).await?;
     let place = new_key_path(path);
     let new = if let Some(text) = given {
@@ -63,13 +66,11 @@ pub(in crate::store) async fn rekey(options: &Options, given: Option<&Secret>) -
         MasterKey::create(&place)?
     };
     let sealed = seal_anew(&mut connection, &old, &new).await?;
-    if given.is_none() {
-        put_in_place(path)?;
-    }
+    let before = if given.is_none() { put_in_place(path)? } else { None };
     // the old key would still open what the log of the database holds
     let _emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
     connection.close().await.map_err(StoreError::from)?;
-    Ok(sealed)
+    Ok((sealed, before))
 }
 
 /// Of a change of keys that did not come to its commit.
@@ -80,15 +81,17 @@ fn remove_left_over(place: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// The new key becomes the key; the one before stays beside it, for copies that were made under it.
-pub(super) fn put_in_place(ledger: &Path) -> Result<(), OpenError> {
+/// The new key becomes the key; the one before stays beside it, for copies that were made under it. Says where.
+pub(super) fn put_in_place(ledger: &Path) -> Result<Option<PathBuf>, OpenError> {
     let (key, new, old) = (key_path(ledger), new_key_path(ledger), old_key_path(ledger));
-    if key.is_file() {
+    let there = key.is_file();
+    if there {
         fs::rename(&key, &old).map_err(|source| file_error(&old, source))?;
     }
     fs::rename(&new, &key).map_err(|source| file_error(&key, source))?;
     let folder = key.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| file_error(folder, source))
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| file_error(folder, source))?;
+    Ok(there.then_some(old))
 }
 
 async fn seal_anew(connection: &mut SqliteConnection, old: &MasterKey, new: &MasterKey) -> Result<u64, StoreError> {
