@@ -4,9 +4,10 @@
 //! the same person, it keeps a token: a hash of the name under the call's own key, which says nothing to anybody else, and nothing
 //! about other calls.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Whether somebody is muted, and on hold, as far as it is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,4 +54,32 @@ pub struct Person {
     /// How they are, or are to be.
     #[serde(flatten)]
     pub condition: Condition,
+}
+
+/// The shortest name, and the longest, by which somebody is found (characters).
+const NAMES: std::ops::RangeInclusive<usize> = 6..=256;
+
+/// Every text in personal facts by which somebody could be found, in lower case: ids and telephone numbers also without what the
+/// platforms put in front of them (`4:+1425…`, `8:orgid:…`).
+#[must_use]
+pub fn names_in(personal: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut rest = vec![personal];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::String(text) => names.extend(spellings(text)),
+            Value::Array(items) => rest.extend(items),
+            Value::Object(members) => rest.extend(members.values()),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The spellings of a name by which it is kept and looked for.
+#[must_use]
+pub fn spellings(name: &str) -> Vec<String> {
+    let name = name.trim().to_lowercase();
+    let bare = name.rsplit_once(':').map(|(_, bare)| bare.to_owned());
+    [Some(name), bare].into_iter().flatten().filter(|name| NAMES.contains(&name.chars().count())).collect()
 }

@@ -1,7 +1,7 @@
 //! What goes: by retention as time passes, for who asks to be forgotten.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     sync::{
@@ -12,9 +12,9 @@ use std::{
 };
 
 use callback_ledger::{
-    domain::{clock::Clock, delivery::Correlation, ids::PlatformId},
+    domain::{clock::Clock, delivery::Correlation, ids::PlatformId, request::AnswerFacts},
     store::{
-        Ledger, Options,
+        Ledger, NewRequest, Options, prune,
         removal::{Forgotten, Keep, Removed, erase, retain},
     },
 };
@@ -26,8 +26,8 @@ use crate::support::{
     app::TestApp,
     child::{configuration, run},
     ledger::{
-        BOT, Caller, TestLedger, behind, count, delivery, delivery_of, envelope, is_sound, item, operation, operations_of,
-        options, until,
+        BOT, Caller, TestLedger, behind, correlated, count, delivery, delivery_of, envelope, is_sound, item, operation,
+        operations_of, options, until,
     },
 };
 
@@ -123,8 +123,14 @@ async fn a_person_is_found_in_every_call_by_whichever_name_and_nobody_else_is_er
     let old = Options { retention: retention(1, 0), ..ledger.options.clone() };
     let later = Timestamp::now() + SignedDuration::from_hours(48);
     assert_eq!(retain(&old, later, false).await.unwrap(), Removed { bodies: 1, personal: 1, ..Removed::default() });
-    let whom = Forgotten::Participant("4:+4915100000001".to_owned());
-    assert_eq!(erase(&ledger.options, &whom, later, false).await.unwrap().calls, 1);
+    for name in ["4:+4915100000001", "+4915100000001"] {
+        let whom = Forgotten::Participant(name.to_owned());
+        assert_eq!(erase(&ledger.options, &whom, later, true).await.unwrap().calls, 1, "{name}");
+    }
+    for name in ["+491510000000", "4:+4915100000002"] {
+        let whom = Forgotten::Participant(name.to_owned());
+        assert_eq!(erase(&ledger.options, &whom, later, true).await.unwrap().calls, 0, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -152,6 +158,98 @@ async fn erasing_beside_a_running_service_leaves_no_key_that_opens_a_copy_of_the
     assert_eq!(command(&["db", "erase"]), Some(2));
     assert_eq!(command(&["db", "erase", "--call", OTHER, "--participant", "aad-user-0001"]), Some(2));
     assert_eq!(command(&["db", "erase", "--call", OTHER, "--dry-run"]), Some(0));
+}
+
+#[tokio::test]
+async fn no_key_of_an_erased_call_is_left_however_often_its_row_was_moved() {
+    let ledger = TestLedger::new().await;
+    let call = |n: usize| format!("call-{n}");
+    let mut keys = BTreeSet::new();
+    for round in 0..6 {
+        for n in 0..40 {
+            // its story grows, so that its row moves
+            let body = roster(&call(n), &format!("aad-user-{n}"), &"x".repeat(1 + round * 40));
+            let correlation = Correlation { chain_id: Some(format!("{n}-{}", "c".repeat(round * 30))), ..Correlation::default() };
+            ledger.ledger.record(&BOT, correlated(&body, correlation)).await.unwrap();
+        }
+        let mut connection = behind(ledger.path()).await;
+        keys.extend(sqlx::query_scalar::<_, Vec<u8>>("SELECT data_key FROM call").fetch_all(&mut connection).await.unwrap());
+    }
+    assert_eq!(keys.len(), 40);
+    for n in 0..40 {
+        let whom = Forgotten::Call(PlatformId::parse(&call(n)).unwrap());
+        assert_eq!(erase(&ledger.options, &whom, Timestamp::now(), false).await.unwrap().notifications, 6);
+    }
+    let (options, _folder) = ledger.close().await;
+    let bytes = everything_on_disk(&options.path);
+    let left = keys.iter().filter(|key| bytes.windows(key.len()).any(|window| window == key.as_slice())).count();
+    assert_eq!(left, 0, "of {} keys", keys.len());
+    is_sound(&options).await;
+}
+
+#[tokio::test]
+async fn what_comes_for_an_erased_call_can_be_erased_as_well() {
+    let ledger = TestLedger::new().await;
+    let whom = [Forgotten::Call(PlatformId::parse(CALL).unwrap()), Forgotten::Participant("aad-user-0001".to_owned())];
+    for whom in [&whom[0], &whom[1], &whom[0]] {
+        ledger.post(&roster(CALL, "aad-user-0001", "Erika Muster")).await.unwrap();
+        let removed = erase(&ledger.options, whom, Timestamp::now(), false).await.unwrap();
+        assert_eq!((removed.calls, removed.notifications, removed.bodies), (1, 1, 1), "{whom:?}");
+        assert_eq!(erase(&ledger.options, whom, Timestamp::now(), false).await.unwrap(), Removed::default());
+    }
+    is_sound(&ledger.options).await;
+}
+
+#[tokio::test]
+async fn erasing_one_call_changes_nothing_of_another_that_a_body_told_of_as_well() {
+    let ledger = TestLedger::new().await;
+    let both =
+        envelope(&[operation(CALL, "a", "running")["value"][0].clone(), operation(OTHER, "b", "running")["value"][0].clone()]);
+    let correlation =
+        Correlation { chain_id: Some("chain".to_owned()), scenario_id: Some("scenario".to_owned()), ..Correlation::default() };
+    ledger.ledger.record(&BOT, correlated(&both, correlation)).await.unwrap();
+    erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), Timestamp::now(), false).await.unwrap();
+    is_sound(&ledger.options).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_a_request_of_an_erased_call_is_no_trouble() {
+    let ledger = TestLedger::new().await;
+    let facts = json!({ "name": "playPrompt", "kind": "playPromptOperation", "context": "x", "via": "gateway" });
+    let asked = NewRequest {
+        source: "graph",
+        call: PlatformId::parse(CALL),
+        requested_at: Timestamp::now(),
+        idempotency: None,
+        shows: None,
+        facts: serde_json::from_value(facts).unwrap(),
+    };
+    let requested = ledger.ledger.request(&BOT, asked).await.unwrap();
+    let removed =
+        erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), Timestamp::now(), false).await.unwrap();
+    assert_eq!((removed.requests, removed.operations), (1, 1));
+    ledger.ledger.answer(requested.request, Timestamp::now(), AnswerFacts::default(), None).await.unwrap();
+    assert!(ledger.ledger.is_writable());
+    is_sound(&ledger.options).await;
+}
+
+#[tokio::test]
+async fn a_call_of_very_many_notifications_goes_in_parts_and_nothing_leads_to_it() {
+    let ledger = TestLedger::new().await;
+    for n in 0..1300 {
+        ledger.post(&operation(CALL, &format!("operation-{n}"), "running")).await.unwrap();
+    }
+    ledger.post(&operation(OTHER, OPERATION, "running")).await.unwrap();
+    let ledger = ledger.restart().await;
+    until(ledger.path(), "SELECT count(*) > 1 FROM lookup", 0).await; // too few lines to be sorted
+    prune(&ledger.options, Timestamp::now() + SignedDuration::from_hours(1), false).await.unwrap();
+    until(ledger.path(), "SELECT count(*) FROM lookup", 1301).await;
+    let whom = Forgotten::Call(PlatformId::parse(CALL).unwrap());
+    let would = erase(&ledger.options, &whom, Timestamp::now(), true).await.unwrap();
+    assert_eq!((would.operations, would.notifications), (1300, 1300));
+    assert_eq!(erase(&ledger.options, &whom, Timestamp::now(), false).await.unwrap(), Removed { bodies: 0, ..would });
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup").await, 1);
+    is_sound(&ledger.options).await;
 }
 
 // ---- retention
@@ -213,7 +311,7 @@ async fn bodies_go_first_everything_goes_later_and_a_call_goes_as_a_whole() {
 
     days.store(401, Ordering::SeqCst);
     let would = retain(&options, clock.now(), true).await.unwrap();
-    assert_eq!((would.calls, would.bodies), (250, 1));
+    assert_eq!((would.calls, would.operations, would.notifications), (250, 249, 251), "and what nobody can read");
     let (ledger, writer) = open().await;
     until(&options.path, "SELECT count(*) FROM call", 1).await;
     until(&options.path, "SELECT count(*) FROM notification", 2).await;

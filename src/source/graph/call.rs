@@ -1,6 +1,6 @@
 //! What a notification says about the call itself.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::operation::result;
 use crate::{
@@ -38,7 +38,17 @@ pub(super) fn sequence(data: Fields<'_>) -> Option<i64> {
     data.object("toneInfo").number("sequenceId")
 }
 
-/// The tone that somebody dialled. It may be a digit of a PIN.
+/// The tone that somebody dialled, which may be a digit of a PIN, and who calls whom.
 pub(super) fn personal(data: Fields<'_>) -> Option<Value> {
-    data.object("toneInfo").text("tone").map(|tone| json!({ "tone": tone }))
+    let mut personal = Map::new();
+    if let Some(tone) = data.object("toneInfo").text("tone") {
+        personal.insert("tone".to_owned(), tone.into());
+    }
+    let source = data.object("source").value("identity");
+    let targets = data.list("targets").iter().map(Fields::of).map(|target| target.value("identity"));
+    let people: Vec<Value> = std::iter::once(source).chain(targets).flatten().cloned().collect();
+    if !people.is_empty() {
+        personal.insert("people".to_owned(), people.into());
+    }
+    (!personal.is_empty()).then_some(Value::Object(personal))
 }

@@ -1,16 +1,21 @@
 //! Erasing: a call, or every call in which somebody is.
+//!
+//! The keys go first, in one short transaction: from then on nothing that was sealed for those calls opens any more. The rows follow in
+//! chunks, so that a service beside us goes on recording; whoever cuts that off asks for it once more.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use super::{
-    batch::quarantine_subject,
+    batch::{json, quarantine_subject},
     body_place, call_key_place, delivery_key_place, open_for_reading, personal_place,
-    remove::{Doomed, remove},
+    remove::{AT_ONCE, Doomed, remove, too_many},
     writing,
 };
 use crate::{
-    domain::ids::PlatformId,
+    domain::{ids::PlatformId, people::spellings},
     store::{
         MasterKey, OpenError, Options, StoreError,
         removal::{Forgotten, Removed},
@@ -18,8 +23,10 @@ use crate::{
     },
 };
 
-/// How many calls, or notifications without one, are looked through at a time.
-const AT_ONCE: i64 = 500;
+/// How long a transaction waits for a service that records all the time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many lines of the change log are looked through at a time.
+const LINES: i64 = 20_000;
 
 pub(in crate::store) async fn erase(
     options: &Options,
@@ -29,57 +36,128 @@ pub(in crate::store) async fn erase(
 ) -> Result<Removed, OpenError> {
     let (readers, master) = open_for_reading(options).await?;
     readers.close().await;
-    // what is deleted is overwritten
-    let connect = writing(&options.path).pragma("secure_delete", "ON");
-    let mut connection = sqlx::ConnectOptions::connect(&connect).await.map_err(StoreError::from)?;
+    let mut connection = writing(&options.path).busy_timeout(PATIENCE).connect().await.map_err(StoreError::from)?;
     let doomed = match whom {
         Forgotten::Call(call) => of_call(&mut connection, call).await?,
         Forgotten::Participant(name) => Search::new(&master, name).run(&mut connection).await?,
     };
-    let removed = carry_out(&mut connection, &doomed, now, dry_run).await?;
-    if !dry_run && !doomed.is_empty() {
-        // whatever of it is in the write-ahead log; a reader in its way will have gone by the next checkpoint
-        let _emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
-    }
+    let removed = match (doomed.is_empty(), dry_run) {
+        (true, _) => Removed::default(),
+        (false, true) => would_remove(&mut connection, &doomed).await?,
+        (false, false) => carry_out(&mut connection, &doomed, now).await?,
+    };
     connection.close().await.map_err(StoreError::from)?;
     Ok(removed)
 }
 
-async fn carry_out(
-    connection: &mut SqliteConnection,
-    doomed: &Doomed,
-    now: Timestamp,
-    dry_run: bool,
-) -> Result<Removed, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let removed = remove(&mut transaction, doomed, Some(now.as_millisecond())).await?;
-    if dry_run {
-        transaction.rollback().await?;
-    } else {
+async fn carry_out(connection: &mut SqliteConnection, doomed: &Doomed, now: Timestamp) -> Result<Removed, StoreError> {
+    let (at, calls) = (now.as_millisecond(), json(&doomed.calls)?);
+    sqlx::query("UPDATE call SET data_key = NULL, erased_at = ?2 WHERE id IN (SELECT value FROM json_each(?1))")
+        .bind(&calls)
+        .bind(at)
+        .execute(&mut *connection)
+        .await?;
+    let mut removed = Removed::default();
+    for call in doomed.calls.iter().copied() {
+        loop {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let notifications = too_many(&mut transaction, call).await?;
+            let is_last = notifications.is_empty();
+            let calls = if is_last { vec![call] } else { Vec::new() };
+            removed += remove(&mut transaction, &Doomed { calls, notifications }, Some(at)).await?;
+            transaction.commit().await?;
+            if is_last {
+                break;
+            }
+        }
+    }
+    for notifications in doomed.notifications.chunks(usize::try_from(AT_ONCE).unwrap_or(usize::MAX)) {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let some = Doomed { calls: Vec::new(), notifications: notifications.to_vec() };
+        removed += remove(&mut transaction, &some, Some(at)).await?;
         transaction.commit().await?;
     }
+    forget_lines(connection, &calls).await?;
+    // whatever of it is in the write-ahead log; a reader in its way will have gone by the next checkpoint
+    let _emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await;
     Ok(removed)
+}
+
+/// Lines of the change log about these calls are of no use any more, and the hash of a tag can be guessed. There is no index of them for
+/// who asks so seldom.
+async fn forget_lines(connection: &mut SqliteConnection, calls: &str) -> Result<(), StoreError> {
+    let mut after = 0;
+    loop {
+        let last: Option<i64> =
+            sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM change WHERE seq > ?1 ORDER BY seq LIMIT ?2)")
+                .bind(after)
+                .bind(LINES)
+                .fetch_one(&mut *connection)
+                .await?;
+        let Some(last) = last else { return Ok(()) };
+        sqlx::query("DELETE FROM change WHERE seq > ?2 AND seq <= ?3 AND call_id IN (SELECT value FROM json_each(?1))")
+            .bind(calls)
+            .bind(after)
+            .bind(last)
+            .execute(&mut *connection)
+            .await?;
+        after = last;
+    }
+}
+
+/// What would go, counted.
+async fn would_remove(connection: &mut SqliteConnection, doomed: &Doomed) -> Result<Removed, StoreError> {
+    let row: (i64, i64, i64, i64, i64) = sqlx::query_as(
+        "WITH gone AS (
+             SELECT id, delivery_id FROM notification WHERE call_id IN (SELECT value FROM json_each(?1)) AND call_id <> 0
+             UNION
+             SELECT id, delivery_id FROM notification WHERE id IN (SELECT value FROM json_each(?2))
+         )
+         SELECT (SELECT count(*) FROM call WHERE id IN (SELECT value FROM json_each(?1))),
+                (SELECT count(*) FROM operation WHERE call_id IN (SELECT value FROM json_each(?1))),
+                (SELECT count(*) FROM gone),
+                (SELECT count(*) FROM request WHERE call_id IN (SELECT value FROM json_each(?1))),
+                (SELECT count(*) FROM delivery WHERE id IN (SELECT delivery_id FROM gone) AND body IS NOT NULL)",
+    )
+    .bind(json(&doomed.calls)?)
+    .bind(json(&doomed.notifications)?)
+    .fetch_one(connection)
+    .await?;
+    let [calls, operations, notifications, requests, bodies] =
+        [row.0, row.1, row.2, row.3, row.4].map(|number| u64::try_from(number).unwrap_or(0));
+    Ok(Removed { calls, operations, notifications, requests, bodies, personal: 0 })
+}
+
+/// Calls of which there is anything: also of one that was erased before, what came behind that.
+macro_rules! left_sql {
+    () => {
+        "(erased_at IS NULL
+          OR EXISTS (SELECT 1 FROM notification WHERE notification.call_id = call.id)
+          OR EXISTS (SELECT 1 FROM request WHERE request.call_id = call.id))"
+    };
 }
 
 /// A call, from whichever sources, and what claimed to be about it.
 async fn of_call(connection: &mut SqliteConnection, call: &PlatformId) -> Result<Doomed, StoreError> {
-    let calls = sqlx::query_scalar("SELECT id FROM call WHERE call_id = ?1 AND erased_at IS NULL")
+    let calls = sqlx::query_scalar(concat!("SELECT id FROM call WHERE call_id = ?1 AND ", left_sql!()))
         .bind(call.as_str())
         .fetch_all(&mut *connection)
         .await?;
-    let loose = sqlx::query_scalar("SELECT id FROM notification WHERE call_id = 0 AND subject = ?1")
+    let notifications = sqlx::query_scalar("SELECT id FROM notification WHERE call_id = 0 AND subject = ?1")
         .bind(quarantine_subject(call))
         .fetch_all(connection)
         .await?;
-    Ok(Doomed { calls, loose })
+    Ok(Doomed { calls, notifications })
 }
 
-/// Looks for somebody wherever people are: by the keyed hash that each call has for them, and in what is sealed.
+/// Looks for somebody wherever people are: by the keyed hashes that each call has for them, and in what is sealed.
 struct Search<'a> {
     master: &'a MasterKey,
+    /// In lower case.
     name: String,
 }
 
+/// A notification and its delivery, with what is sealed of them.
 type Sealed = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl<'a> Search<'a> {
@@ -91,8 +169,8 @@ impl<'a> Search<'a> {
         let mut doomed = Doomed::default();
         let mut after = 0;
         loop {
-            let calls: Vec<(i64, Vec<u8>)> =
-                sqlx::query_as("SELECT id, data_key FROM call WHERE id > ?1 AND data_key IS NOT NULL ORDER BY id LIMIT ?2")
+            let calls: Vec<(i64, Option<Vec<u8>>)> =
+                sqlx::query_as(concat!("SELECT id, data_key FROM call WHERE id > ?1 AND ", left_sql!(), " ORDER BY id LIMIT ?2"))
                     .bind(after)
                     .bind(AT_ONCE)
                     .fetch_all(&mut *connection)
@@ -100,58 +178,72 @@ impl<'a> Search<'a> {
             let Some((last, _)) = calls.last() else { break };
             after = *last;
             for (call, data_key) in calls {
-                let seal = self.master.data_key(&call_key_place(call), &data_key)?;
-                if self.is_in(connection, call, &seal).await? {
+                let seal = data_key.map(|key| self.master.data_key(&call_key_place(call), &key)).transpose()?;
+                let is_known = match &seal {
+                    Some(seal) => self.is_hashed_in(connection, call, seal).await?,
+                    None => false,
+                };
+                if is_known || self.is_sealed_in(connection, call, seal.as_ref()).await? {
                     doomed.calls.push(call);
                 }
             }
         }
-        doomed.loose = self.loose(connection).await?;
+        doomed.notifications = self.strays(connection).await?;
         Ok(doomed)
     }
 
-    async fn is_in(&self, connection: &mut SqliteConnection, call: i64, seal: &Seal) -> Result<bool, StoreError> {
-        let token = seal.token(&self.name);
-        let named: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM notification WHERE call_id = ?1 AND instr(facts, ?2) > 0)
-                 OR EXISTS (SELECT 1 FROM request WHERE call_id = ?1 AND instr(facts, ?2) > 0)",
+    /// By keyed hashes, which are there as long as the call is.
+    async fn is_hashed_in(&self, connection: &mut SqliteConnection, call: i64, seal: &Seal) -> Result<bool, StoreError> {
+        let tokens: Vec<String> = spellings(&self.name).iter().map(|name| seal.token(name)).collect();
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM person WHERE call_id = ?1 AND token IN (SELECT unhex(value) FROM json_each(?2)))
+                 OR EXISTS (SELECT 1 FROM notification, json_each(?2) AS token
+                            WHERE call_id = ?1 AND instr(facts, token.value) > 0)
+                 OR EXISTS (SELECT 1 FROM request, json_each(?2) AS token WHERE call_id = ?1 AND instr(facts, token.value) > 0)",
         )
         .bind(call)
-        .bind(token)
-        .fetch_one(&mut *connection)
-        .await?;
-        if named {
-            return Ok(true);
-        }
-        let told: Vec<Sealed> = sqlx::query_as(
-            "SELECT notification.id, delivery.id, personal, delivery.data_key, body
-             FROM notification
-             JOIN delivery ON delivery.id = delivery_id
-             WHERE notification.call_id = ?1",
-        )
-        .bind(call)
-        .fetch_all(connection)
-        .await?;
-        for (notification, delivery, personal, own_key, body) in told {
-            if let Some(personal) = personal
-                && self.is_named_in(&seal.open(&personal_place(notification), &personal)?)
-            {
-                return Ok(true);
-            }
-            let Some(body) = body else { continue };
-            let body = match own_key {
-                Some(own) => self.master.data_key(&delivery_key_place(delivery), &own)?.open(&body_place(delivery), &body)?,
-                None => seal.open(&body_place(delivery), &body)?,
-            };
-            if self.is_named_in(&body) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        .bind(json(&tokens)?)
+        .fetch_one(connection)
+        .await?)
     }
 
-    /// What belongs to no call and names them: strays, quarantine, what could not be read.
-    async fn loose(&self, connection: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
+    /// In what is sealed for it, as long as that is kept.
+    async fn is_sealed_in(&self, connection: &mut SqliteConnection, call: i64, seal: Option<&Seal>) -> Result<bool, StoreError> {
+        let mut after = 0;
+        loop {
+            let told: Vec<Sealed> = sqlx::query_as(
+                "SELECT notification.id, delivery.id, personal, delivery.data_key, body
+                 FROM notification
+                 JOIN delivery ON delivery.id = delivery_id
+                 WHERE notification.call_id = ?1 AND notification.id > ?2
+                 ORDER BY notification.id
+                 LIMIT ?3",
+            )
+            .bind(call)
+            .bind(after)
+            .bind(AT_ONCE)
+            .fetch_all(&mut *connection)
+            .await?;
+            let Some((last, ..)) = told.last() else { return Ok(false) };
+            after = *last;
+            for (notification, delivery, personal, own_key, body) in told {
+                if let (Some(personal), Some(seal)) = (personal, seal)
+                    && self.is_named_in(&seal.open(&personal_place(notification), &personal)?)
+                {
+                    return Ok(true);
+                }
+                let own = own_key.map(|key| self.master.data_key(&delivery_key_place(delivery), &key)).transpose()?;
+                if let (Some(body), Some(seal)) = (body, own.as_ref().or(seal))
+                    && self.is_named_in(&seal.open(&body_place(delivery), &body)?)
+                {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// What belongs to no call and names them: quarantine, what could not be read.
+    async fn strays(&self, connection: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
         let (mut found, mut after) = (Vec::new(), 0);
         loop {
             let rows: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(

@@ -103,7 +103,8 @@ async fn save_rows(
                 value ->> '$[1][4]', nullif(value -> '$[1][5]', 'null'), value ->> '$[1][6]', value ->> '$[2][0]', value ->> '$[2][1]',
                 value ->> '$[2][2]', value ->> '$[2][3]', value ->> '$[2][4]', value ->> '$[2][5]', value ->> '$[2][6]'
          FROM json_each(?2)
-         WHERE true
+         -- what was erased meanwhile does not come back
+         WHERE EXISTS (SELECT 1 FROM notification WHERE notification.id = value ->> '$[1][0]')
          ON CONFLICT (target, unit) DO UPDATE
          SET state = excluded.state, attempts = excluded.attempts, attempted_at = excluded.attempted_at,
              next_at = excluded.next_at, status = excluded.status, error = excluded.error, since = excluded.since",

@@ -8,19 +8,33 @@ use crate::{
     store::{StoreError, removal::Removed},
 };
 
+/// The most notifications that go in one transaction: those who record wait for it.
+pub(super) const AT_ONCE: i64 = 500;
+
 /// What is to go.
 #[derive(Debug, Default)]
 pub(super) struct Doomed {
     /// Calls, by position, with all that was told and asked of them.
     pub(super) calls: Vec<i64>,
-    /// Notifications that belong to no call.
-    pub(super) loose: Vec<i64>,
+    /// Notifications, by themselves.
+    pub(super) notifications: Vec<i64>,
 }
 
 impl Doomed {
     pub(super) const fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.loose.is_empty()
+        self.calls.is_empty() && self.notifications.is_empty()
     }
+}
+
+/// The oldest notifications of a call, so many that the rest can go with it at once; none if that can be now.
+pub(super) async fn too_many(connection: &mut SqliteConnection, call: i64) -> Result<Vec<i64>, StoreError> {
+    let oldest: Vec<i64> = sqlx::query_scalar("SELECT id FROM notification WHERE call_id = ?1 ORDER BY id LIMIT ?2")
+        .bind(call)
+        .bind(AT_ONCE + 1)
+        .fetch_all(connection)
+        .await?;
+    let fits = i64::try_from(oldest.len()).unwrap_or(i64::MAX) <= AT_ONCE;
+    Ok(if fits { Vec::new() } else { oldest })
 }
 
 /// Removes it, within the open transaction. The calls themselves stay, emptied, as erased at `erased_at`, if that is given.
@@ -29,53 +43,96 @@ pub(super) async fn remove(
     doomed: &Doomed,
     erased_at: Option<i64>,
 ) -> Result<Removed, StoreError> {
-    let (calls, loose) = (json(&doomed.calls)?, json(&doomed.loose)?);
+    if doomed.is_empty() {
+        return Ok(Removed::default());
+    }
+    let calls = json(&doomed.calls)?;
     let told: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT id, delivery_id FROM notification WHERE call_id IN (SELECT value FROM json_each(?1)) AND call_id <> 0
          UNION
-         SELECT id, delivery_id FROM notification WHERE id IN (SELECT value FROM json_each(?2)) AND +call_id = 0",
+         SELECT id, delivery_id FROM notification WHERE id IN (SELECT value FROM json_each(?2))",
     )
     .bind(&calls)
-    .bind(&loose)
+    .bind(json(&doomed.notifications)?)
     .fetch_all(&mut *connection)
     .await?;
     let (notifications, mut deliveries): (Vec<i64>, Vec<i64>) = told.into_iter().unzip();
     deliveries.sort_unstable();
     deliveries.dedup();
-    let gone = |result: sqlx::sqlite::SqliteQueryResult| result.rows_affected();
+    let (notifications, deliveries) = (json(&notifications)?, json(&deliveries)?);
     let mut removed = Removed::default();
-    for (sql, count) in [
-        ("DELETE FROM operation WHERE call_id IN (SELECT value FROM json_each(?1))", Some(&mut removed.operations)),
+    for (sql, bound, count) in [
+        (NOT_FOUND_BY_TOKEN, &notifications, None),
+        (NOT_FOUND_BY_ID, &calls, None),
+        (NOT_FOUND_BY_CONTEXT, &calls, None),
+        ("DELETE FROM operation WHERE call_id IN (SELECT value FROM json_each(?1))", &calls, Some(&mut removed.operations)),
         (
             "DELETE FROM answer
              WHERE request_id IN (SELECT id FROM request WHERE call_id IN (SELECT value FROM json_each(?1)))",
+            &calls,
             None,
         ),
         (
             "DELETE FROM stray
              WHERE request_id IN (SELECT id FROM request WHERE call_id IN (SELECT value FROM json_each(?1)))",
+            &calls,
             None,
         ),
-        ("DELETE FROM request WHERE call_id IN (SELECT value FROM json_each(?1))", Some(&mut removed.requests)),
-        ("DELETE FROM forward WHERE call_id IN (SELECT value FROM json_each(?1))", None),
+        ("DELETE FROM request WHERE call_id IN (SELECT value FROM json_each(?1))", &calls, Some(&mut removed.requests)),
+        ("DELETE FROM person WHERE call_id IN (SELECT value FROM json_each(?1))", &calls, None),
+        ("DELETE FROM forward WHERE call_id IN (SELECT value FROM json_each(?1))", &calls, None),
+        (
+            "DELETE FROM forward
+             WHERE target IN (SELECT name FROM forward_target) AND unit IN (SELECT value FROM json_each(?1))",
+            &notifications,
+            None,
+        ),
+        (
+            "DELETE FROM notification WHERE id IN (SELECT value FROM json_each(?1))",
+            &notifications,
+            Some(&mut removed.notifications),
+        ),
     ] {
-        let rows = gone(sqlx::query(sql).bind(&calls).execute(&mut *connection).await?);
+        let rows = sqlx::query(sql).bind(bound).execute(&mut *connection).await?.rows_affected();
         if let Some(count) = count {
             *count = rows;
         }
     }
-    let (notifications, deliveries) = (json(&notifications)?, json(&deliveries)?);
-    let sql = "DELETE FROM notification WHERE id IN (SELECT value FROM json_each(?1))";
-    removed.notifications = gone(sqlx::query(sql).bind(notifications).execute(&mut *connection).await?);
     removed.bodies = remove_deliveries(connection, &deliveries).await?;
     removed.calls = if let Some(at) = erased_at {
         empty_calls(connection, &calls, at).await?
     } else {
         let sql = "DELETE FROM call WHERE id IN (SELECT value FROM json_each(?1))";
-        gone(sqlx::query(sql).bind(&calls).execute(&mut *connection).await?)
+        sqlx::query(sql).bind(&calls).execute(&mut *connection).await?.rows_affected()
     };
     Ok(removed)
 }
+
+/// Entries that lead to the operations of some calls by one of their hashes.
+macro_rules! not_found_by_sql {
+    ($column:literal) => {
+        concat!(
+            "DELETE FROM lookup WHERE (segment, hash, operation) IN (
+                 SELECT segment.id, operation.",
+            $column,
+            ", operation.id
+                 FROM operation
+                 JOIN lookup_segment AS segment ON operation.id BETWEEN segment.oldest AND segment.newest
+                 WHERE operation.call_id IN (SELECT value FROM json_each(?1)) AND operation.",
+            $column,
+            " IS NOT NULL)"
+        )
+    };
+}
+
+/// Entries of what is looked up go with what they lead to: the segment of a line of the log is the first that was sorted as far.
+const NOT_FOUND_BY_TOKEN: &str = "DELETE FROM lookup WHERE (segment, hash, operation) IN (
+    SELECT (SELECT id FROM lookup_segment WHERE sorted_to >= notification.id ORDER BY id LIMIT 1), token_hash, notification.id
+    FROM notification
+    JOIN delivery ON delivery.id = delivery_id
+    WHERE notification.id IN (SELECT value FROM json_each(?1)) AND token_hash IS NOT NULL)";
+const NOT_FOUND_BY_ID: &str = not_found_by_sql!("operation_hash");
+const NOT_FOUND_BY_CONTEXT: &str = not_found_by_sql!("context_hash");
 
 /// Deliveries that brought nothing else go; of the others the body does, because it speaks of what is to be forgotten. Says how many
 /// bodies that were.
@@ -87,7 +144,6 @@ async fn remove_deliveries(connection: &mut SqliteConnection, deliveries: &str) 
             .await?;
     for sql in [
         "DELETE FROM delivery_head WHERE delivery_id IN (SELECT value FROM json_each(?1))",
-        "DELETE FROM forward WHERE delivery_id IN (SELECT value FROM json_each(?1))",
         // a delivery's notifications have the ids right behind its own
         "DELETE FROM delivery
          WHERE id IN (SELECT value FROM json_each(?1))
@@ -97,8 +153,7 @@ async fn remove_deliveries(connection: &mut SqliteConnection, deliveries: &str) 
                  AND notification.id < coalesce((SELECT min(next.id) FROM delivery AS next WHERE next.id > delivery.id),
                                                 9223372036854775807)
                  AND notification.delivery_id = delivery.id)",
-        "UPDATE delivery SET body = NULL, data_key = NULL, sealed_for = NULL, correlation = NULL
-         WHERE id IN (SELECT value FROM json_each(?1))",
+        "UPDATE delivery SET body = NULL, data_key = NULL, sealed_for = NULL WHERE id IN (SELECT value FROM json_each(?1))",
     ] {
         sqlx::query(sql).bind(deliveries).execute(&mut *connection).await?;
     }
@@ -116,9 +171,29 @@ async fn empty_calls(connection: &mut SqliteConnection, calls: &str, at: i64) ->
     .bind(calls)
     .bind(at)
     .bind(json(&CallStory::default())?)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    // of no use to anybody any more, and the hash of a tag can be guessed; there is no index for who asks so seldom
-    sqlx::query("DELETE FROM change WHERE call_id IN (SELECT value FROM json_each(?1))").bind(calls).execute(connection).await?;
     Ok(emptied.rows_affected())
+}
+
+/// Removes deliveries that told of no call, with what they told.
+pub(super) async fn remove_loose(connection: &mut SqliteConnection, deliveries: &[i64]) -> Result<Removed, StoreError> {
+    if deliveries.is_empty() {
+        return Ok(Removed::default());
+    }
+    let deliveries = json(deliveries)?;
+    let notifications: Vec<i64> = sqlx::query_scalar(
+        "SELECT notification.id
+         FROM json_each(?1) AS asked
+         JOIN notification ON notification.id > asked.value
+           AND notification.id < coalesce((SELECT min(next.id) FROM delivery AS next WHERE next.id > asked.value),
+                                          9223372036854775807)
+         WHERE notification.call_id = 0",
+    )
+    .bind(&deliveries)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut removed = remove(connection, &Doomed { calls: Vec::new(), notifications }, None).await?;
+    removed.bodies += remove_deliveries(connection, &deliveries).await?;
+    Ok(removed)
 }

@@ -90,11 +90,13 @@ pub(super) async fn record_answer(
     facts: &AnswerFacts,
     named: Option<&PlatformId>,
 ) -> Result<Batched, StoreError> {
-    let (call, source, stray): (i64, String, i64) =
+    let row: Option<(i64, String, i64)> =
         sqlx::query_as("SELECT call.id, source, stray FROM request JOIN call ON call.id = request.call_id WHERE request.id = ?1")
             .bind(request.0.0)
-            .fetch_one(&mut *connection)
+            .fetch_optional(&mut *connection)
             .await?;
+    // its call may have been erased meanwhile
+    let Some((call, source, stray)) = row else { return Ok(Batched::default()) };
     let inserted = sqlx::query(
         "INSERT INTO answer (request_id, answered_at, facts) VALUES (?1, ?2, ?3) ON CONFLICT (request_id) DO NOTHING",
     )

@@ -10,7 +10,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     lookup, open_beside,
-    remove::{Doomed, remove},
+    remove::{AT_ONCE, Doomed, remove, remove_loose, too_many},
 };
 use crate::store::{
     OpenError, Options, StoreError,
@@ -19,8 +19,8 @@ use crate::store::{
 
 /// How many deliveries lose their bodies in a step, and how many are looked at.
 const BODIES: i64 = 100;
-/// How many calls, or notifications without one, go in a step.
-const CALLS: i64 = 20;
+/// How many calls, or notifications without one, are looked at in a step; of what goes then, [`AT_ONCE`] notifications at the most.
+const LOOKED_AT: i64 = 500;
 /// How many lines of the change log.
 const LINES: i64 = 500;
 /// How many steps are taken in a second while deliveries come all the time.
@@ -32,10 +32,10 @@ const PEACE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Rounds {
     sources: Vec<(String, Keep)>,
-    /// Which of them it is at; behind the last, the change log.
-    at: usize,
+    /// What it does now, for which of the sources.
     task: Task,
-    /// Calls and notifications up to here were looked at in this round: some have to stay because something newer is about them.
+    at: usize,
+    /// Calls up to here were looked at in this round: some have to stay because something newer is about them.
     after: i64,
     /// Steps that may be taken in this second.
     allowance: u32,
@@ -43,12 +43,13 @@ pub(super) struct Rounds {
     peace: Option<Instant>,
 }
 
-/// What retention takes of a source, in this order.
+/// What retention takes, in this order, each of all sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Bodies,
     Calls,
     Loose,
+    Log,
 }
 
 /// What a step did.
@@ -75,34 +76,38 @@ impl Rounds {
         self.allowance > 0 && self.peace.is_none_or(|end| Instant::now() >= end)
     }
 
-    /// Begins again, when there has been peace.
+    /// Goes on where it is, when there has been peace.
     pub(super) fn rest(&mut self) {
-        (self.at, self.task, self.after, self.peace) = (0, Task::Bodies, 0, Some(Instant::now() + PEACE));
+        self.peace = Some(Instant::now() + PEACE);
     }
 
     /// Takes a step.
     pub(super) async fn step(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Step, StoreError> {
         self.allowance = self.allowance.saturating_sub(1);
-        let Some((source, keep)) = self.sources.get(self.at) else {
+        if self.task == Task::Log {
             let pruned = self.prune_log(connection, now).await?;
             if !pruned {
+                (self.task, self.at) = (Task::Bodies, 0);
                 self.rest();
             }
             return Ok(Step { is_last: !pruned, ..Step::default() });
+        }
+        let Some((source, keep)) = self.sources.get(self.at) else {
+            (self.task, self.at) = match self.task {
+                Task::Bodies => (Task::Calls, 0),
+                Task::Calls => (Task::Loose, 0),
+                Task::Loose | Task::Log => (Task::Log, 0),
+            };
+            return Ok(Step::default());
         };
         let (removed, more) = match (self.task, cutoff(keep.bodies, now), cutoff(keep.everything, now)) {
             (Task::Bodies, Some(before), _) => bodies(connection, source, before).await?,
             (Task::Calls, _, Some(before)) => calls(connection, source, before, &mut self.after).await?,
-            (Task::Loose, _, Some(before)) => loose(connection, source, before, &mut self.after).await?,
+            (Task::Loose, _, Some(before)) => loose(connection, source, before).await?,
             _ => (Removed::default(), false),
         };
         if !more {
-            self.after = 0;
-            (self.task, self.at) = match self.task {
-                Task::Bodies => (Task::Calls, self.at),
-                Task::Calls => (Task::Loose, self.at),
-                Task::Loose => (Task::Bodies, self.at + 1),
-            };
+            (self.after, self.at) = (0, self.at + 1);
         }
         Ok(Step { removed, is_last: false })
     }
@@ -164,16 +169,23 @@ async fn bodies(connection: &mut SqliteConnection, source: &str, before: i64) ->
                 .await?
                 .rows_affected();
     }
-    sqlx::query(
-        "INSERT INTO retention (source, what, done_to) VALUES (?1, 'bodies', ?2)
-                 ON CONFLICT (source, what) DO UPDATE SET done_to = excluded.done_to",
-    )
-    .bind(source)
-    .bind(last)
-    .execute(&mut *transaction)
-    .await?;
+    done_to(&mut transaction, source, "bodies", *last).await?;
     transaction.commit().await?;
     Ok((removed, true))
+}
+
+/// Remembers how far a task has come.
+async fn done_to(connection: &mut SqliteConnection, source: &str, what: &str, position: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO retention (source, what, done_to) VALUES (?1, ?2, ?3)
+         ON CONFLICT (source, what) DO UPDATE SET done_to = excluded.done_to",
+    )
+    .bind(source)
+    .bind(what)
+    .bind(position)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Takes calls of which nothing newer is known.
@@ -196,38 +208,57 @@ async fn calls(
     .bind(source)
     .bind(before)
     .bind(*after)
-    .bind(CALLS)
+    .bind(LOOKED_AT)
     .fetch_all(&mut *transaction)
     .await?;
-    let Some((last, _)) = looked_at.last() else { return Ok((Removed::default(), false)) };
-    *after = *last;
-    let calls = looked_at.iter().filter(|(_, goes)| *goes).map(|(id, _)| *id).collect();
-    let removed = remove(&mut transaction, &Doomed { calls, loose: Vec::new() }, None).await?;
+    if looked_at.is_empty() {
+        return Ok((Removed::default(), false));
+    }
+    let (mut doomed, mut room) = (Doomed::default(), AT_ONCE);
+    for (call, goes) in looked_at {
+        if goes {
+            doomed.notifications = too_many(&mut transaction, call).await?;
+            if !doomed.notifications.is_empty() {
+                break; // some of this one, and the rest of it next time
+            }
+            let sql = "SELECT count(*) FROM notification WHERE call_id = ?1";
+            room -= 1 + sqlx::query_scalar::<_, i64>(sql).bind(call).fetch_one(&mut *transaction).await?;
+            doomed.calls.push(call);
+        }
+        *after = call;
+        if room <= 0 {
+            break;
+        }
+    }
+    let removed = remove(&mut transaction, &doomed, None).await?;
     transaction.commit().await?;
     Ok((removed, true))
 }
 
-/// Takes what belongs to no call.
-async fn loose(
-    connection: &mut SqliteConnection,
-    source: &str,
-    before: i64,
-    after: &mut i64,
-) -> Result<(Removed, bool), StoreError> {
+/// Takes what belongs to no call: notifications, and deliveries that brought none.
+async fn loose(connection: &mut SqliteConnection, source: &str, before: i64) -> Result<(Removed, bool), StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let looked_at: Vec<(i64, bool)> = sqlx::query_as(
-        "SELECT id, +source = ?1 AND call_id = 0 FROM notification WHERE id > ?2 AND id < ?3 ORDER BY id LIMIT ?4",
+        "SELECT id, source = ?1 AND NOT EXISTS (
+                    SELECT 1 FROM notification
+                    WHERE notification.id > delivery.id
+                      AND notification.id < coalesce((SELECT min(next.id) FROM delivery AS next WHERE next.id > delivery.id),
+                                                     9223372036854775807)
+                      AND notification.call_id <> 0)
+         FROM delivery
+         WHERE id > coalesce((SELECT done_to FROM retention WHERE source = ?1 AND what = 'loose'), 0) AND id < ?2
+         ORDER BY id
+         LIMIT ?3",
     )
     .bind(source)
-    .bind(*after)
     .bind(before)
-    .bind(CALLS)
+    .bind(LOOKED_AT)
     .fetch_all(&mut *transaction)
     .await?;
     let Some((last, _)) = looked_at.last() else { return Ok((Removed::default(), false)) };
-    *after = *last;
-    let loose = looked_at.iter().filter(|(_, goes)| *goes).map(|(id, _)| *id).collect();
-    let removed = remove(&mut transaction, &Doomed { calls: Vec::new(), loose }, None).await?;
+    done_to(&mut transaction, source, "loose", *last).await?;
+    let deliveries: Vec<i64> = looked_at.iter().filter(|(_, goes)| *goes).map(|(id, _)| *id).collect();
+    let removed = remove_loose(&mut transaction, &deliveries).await?;
     transaction.commit().await?;
     Ok((removed, true))
 }
@@ -266,6 +297,21 @@ pub(in crate::store) async fn retain(options: &Options, now: Timestamp, dry_run:
     }
 }
 
+/// Something about the calls that go: of a source (`?1`), and with no word from behind a position (`?2`).
+macro_rules! goes_sql {
+    ($about:literal) => {
+        concat!(
+            "WITH gone AS (
+                 SELECT id FROM call
+                 WHERE source = ?1 AND id < ?2
+                   AND NOT EXISTS (SELECT 1 FROM notification WHERE call_id = call.id AND notification.id >= ?2)
+                   AND NOT EXISTS (SELECT 1 FROM request WHERE call_id = call.id AND request.id >= ?2))
+             ",
+            $about
+        )
+    };
+}
+
 /// What a round would take.
 async fn would_go(connection: &mut SqliteConnection, retention: &Retention, now: Timestamp) -> Result<Removed, StoreError> {
     let mut sum = Removed::default();
@@ -278,13 +324,16 @@ async fn would_go(connection: &mut SqliteConnection, retention: &Retention, now:
                 bodies,
                 &mut sum.personal,
             ),
+            (goes_sql!("SELECT count(*) FROM gone"), everything, &mut sum.calls),
+            (goes_sql!("SELECT count(*) FROM operation WHERE call_id IN gone"), everything, &mut sum.operations),
+            (goes_sql!("SELECT count(*) FROM request WHERE call_id IN gone"), everything, &mut sum.requests),
             (
-                "SELECT count(*) FROM call
-                 WHERE source = ?1 AND id < ?2
-                   AND NOT EXISTS (SELECT 1 FROM notification WHERE call_id = call.id AND notification.id >= ?2)
-                   AND NOT EXISTS (SELECT 1 FROM request WHERE call_id = call.id AND request.id >= ?2)",
+                goes_sql!(
+                    "SELECT count(*) FROM notification
+                     WHERE call_id IN gone OR (call_id = 0 AND +source = ?1 AND id < ?2)"
+                ),
                 everything,
-                &mut sum.calls,
+                &mut sum.notifications,
             ),
         ] {
             let number: i64 = sqlx::query_scalar(sql).bind(source).bind(before).fetch_one(&mut *connection).await?;

@@ -91,13 +91,23 @@ pub(super) async fn record(
         deliveries: Vec::new(),
         bodies: Vec::new(),
         notifications: Vec::new(),
+        people: Vec::new(),
         heads: Vec::new(),
     };
     for job in jobs {
         plan.take(job)?;
     }
-    let Plan { mut stories, deliveries, bodies, notifications, heads, .. } = plan;
+    let Plan { mut stories, deliveries, bodies, notifications, people, heads, .. } = plan;
     let duplicates = insert(connection, &deliveries, bodies, &notifications).await?;
+    if !people.is_empty() {
+        sqlx::query(
+            "INSERT INTO person (call_id, token) SELECT value ->> 0, unhex(value ->> 1) FROM jsonb_each(?1) WHERE true
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(json(&people)?)
+        .execute(&mut *connection)
+        .await?;
+    }
     if !heads.is_empty() {
         let quarantined = |planned: &&Planned<'_>| planned.disposition == Disposition::Quarantined;
         // a delivery that holds what is not believed is nothing to pass on as it is

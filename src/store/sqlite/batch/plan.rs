@@ -16,7 +16,7 @@ use crate::{
         ids::{NotificationId, PlatformId, Seq},
         notification::{Disposition, Fact, Facts, Identity, Notification},
         operation::HeldFact,
-        people::{NamedPerson, Person},
+        people::{NamedPerson, Person, names_in},
     },
     store::{
         MasterKey, StoreError,
@@ -36,6 +36,8 @@ pub(super) struct Plan<'a, 'j> {
     /// The sealed bodies, one behind the other.
     pub(super) bodies: Vec<u8>,
     pub(super) notifications: Vec<Planned<'j>>,
+    /// Who is in which call, by their tokens.
+    pub(super) people: Vec<(i64, String)>,
     /// The headers of those deliveries that are to be forwarded as they came.
     pub(super) heads: Vec<SealedHead<'j>>,
 }
@@ -164,7 +166,11 @@ impl<'j> Plan<'_, 'j> {
         }
         if let Some(personal) = &item.personal {
             let text = serde_json::to_vec(personal).map_err(|_error| SealError)?;
-            planned.personal = call.seal(self.master)?.map(|seal| seal.seal(&personal_place(id), &text)).transpose()?;
+            if let Some(seal) = call.seal(self.master)? {
+                planned.personal = Some(seal.seal(&personal_place(id), &text)?);
+                let tokens: Vec<String> = names_in(personal).iter().map(|name| seal.token(name)).collect();
+                self.people.extend(tokens.into_iter().map(|token| (call.id, token)));
+            }
         }
         Ok(planned)
     }
