@@ -131,15 +131,18 @@ impl Erase {
 fn told(removed: &Removed, dry_run: bool) -> String {
     let Removed { calls, operations, notifications, requests, bodies, personal } = *removed;
     let all = [
-        (calls, "calls"),
-        (operations, "operations"),
-        (notifications, "notifications"),
-        (requests, "requests"),
-        (bodies, "bodies"),
-        (personal, "notifications' personal facts"),
+        (calls, "call", "calls"),
+        (operations, "operation", "operations"),
+        (notifications, "notification", "notifications"),
+        (requests, "request", "requests"),
+        (bodies, "body", "bodies"),
+        (personal, "notification's personal facts", "notifications' personal facts"),
     ];
-    let some: Vec<String> =
-        all.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+    let some: Vec<String> = all
+        .iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many)| format!("{number} {}", if *number == 1 { one } else { many }))
+        .collect();
     match (some.is_empty(), dry_run) {
         (true, _) => "there is nothing to remove".to_owned(),
         (false, true) => format!("would be removed: {}", some.join(", ")),

@@ -146,7 +146,7 @@ async fn erasing_beside_a_running_service_leaves_no_key_that_opens_a_copy_of_the
 
     let file = configuration(app.folder.path());
     let erased = run(app.folder.path(), &["db", "erase", "--participant", "aad-user-0001", "--config", file.to_str().unwrap()]);
-    assert_eq!(String::from_utf8(erased.stdout).unwrap(), "removed: 1 calls, 1 notifications, 1 bodies\n");
+    assert_eq!(String::from_utf8(erased.stdout).unwrap(), "removed: 1 call, 1 notification, 1 body\n");
     assert_eq!(app.get(&format!("/v1/calls/{CALL}")).await.json()["notifications"], 0);
     assert_eq!(app.post(operation(OTHER, "x", "completed").to_string()).await.status, StatusCode::ACCEPTED, "it goes on");
     assert!(!finds(&everything_on_disk(&app.ledger())), "neither the file nor its log hold the key");
