@@ -12,8 +12,9 @@ use crate::{law, memory::Bound, request::Request};
 /// items that are read it is as with all JSON: some 80 for one.
 const READING: Bound = Bound { fixed: 8 * 1024, per_byte: 400 };
 
-/// The body itself, and as it is shown, with the longest text in it.
-const SHOWING: Bound = Bound { fixed: 4096, per_byte: 6 };
+/// The body itself, and as it is shown (`"to":1` becomes twice as long); or with the longest text in it, what that says and what is
+/// shown of it, and of texts within it what they say.
+const SHOWING: Bound = Bound { fixed: 4096, per_byte: 12 };
 
 /// Reads an input as a callback and looks at all that is made of it.
 ///
@@ -71,10 +72,12 @@ fn show(body: &[u8]) {
 
 fn is_bare(value: &Value) -> bool {
     match value {
-        Value::Object(members) => members
-            .iter()
-            .all(|(name, value)| if SECRETS.contains(&name.as_str()) { value == "redacted" } else { is_bare(value) }),
+        Value::Object(members) => members.iter().all(|(name, value)| {
+            let is_secret = SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name));
+            if is_secret { value == "redacted" } else { is_bare(value) }
+        }),
         Value::Array(items) => items.iter().all(is_bare),
+        Value::String(text) => !text.starts_with(['{', '[']) || serde_json::from_str(text).is_ok_and(|value| is_bare(&value)),
         _ => true,
     }
 }

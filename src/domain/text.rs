@@ -54,10 +54,12 @@ fn behind_dial(text: &str) -> Option<usize> {
 fn number_length(text: &str) -> usize {
     let mut end = 0;
     let mut parted = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'0'..=b'9' => (end, parted) = (at + 1, false),
-            b' ' | b'-' | b'.' | b'(' | b')' if !parted || matches!(byte, b'(' | b')' | b' ') => parted = true,
+    for (at, sign) in text.char_indices() {
+        let is_loose = sign.is_whitespace() || matches!(sign, '(' | ')');
+        match sign {
+            '0'..='9' => (end, parted) = (at + 1, false),
+            _ if is_loose => parted = true,
+            '-' | '.' | '/' | '\u{2010}'..='\u{2015}' if !parted => parted = true,
             _ => break,
         }
     }
@@ -85,6 +87,7 @@ mod tests {
             ("to 4:+1 425 555 0199.", "to 4:+…."),
             ("+1-425-555-0199 and +1 (425) 555-0199 declined", "+… and +… declined"),
             ("tel:14255550199", "tel:…"),
+            ("tel:+1\u{a0}425\u{2011}555/0199/x", "tel:+…/x"),
             ("<sip:14255550199@trunk.example>", "<sip:…@trunk.example>"),
             ("4:14255550199", "4:…"),
             ("2026-01-01T09:24:00.123+00:00", "2026-01-01T09:24:00.123+00:00"),
