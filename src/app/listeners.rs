@@ -1,13 +1,21 @@
 //! The two listeners: how many they serve, how long they wait.
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
     time::Duration,
 };
 
-use actix_web::{App as Actix, HttpServer, dev::Server, middleware::from_fn};
+use actix_http::{HttpServiceBuilder, Request, Response, TlsAcceptorConfig};
+use actix_service::map_config;
+use actix_tls::accept::max_concurrent_tls_connect;
+use actix_web::{
+    App as Actix, HttpServer,
+    body::BoxBody,
+    dev::{AppConfig, Server, ServiceFactory},
+    middleware::from_fn,
+};
 use socket2::{Domain, Socket, Type};
 use tracing_actix_web::TracingLogger;
 
@@ -20,6 +28,7 @@ use crate::{
         metrics::Metrics,
         patience::{Patience, attend},
         public::{self, Entrance},
+        threshold::Threshold,
         trace::RequestSpan,
     },
     store::arrive_together,
@@ -29,6 +38,10 @@ use crate::{
 const DRAIN_SECONDS: u64 = 7;
 /// How long a connection may pause behind an answer, or less if a head has less.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take, or less if a head has less.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// How long a peer has to close a connection that we have closed.
+const PARTING: Duration = Duration::from_secs(1);
 /// How many connections may wait to be accepted. Beyond them the system drops what comes, and who calls tries again a second later.
 const WAITING: i32 = 1024;
 /// Threads of the private listener; the public one has one per core.
@@ -68,31 +81,75 @@ pub(super) fn serve_public(
     certificate: Option<&Certificate>,
 ) -> io::Result<Server> {
     let (receivers, entrance, crowd) = (service.receivers.clone(), entrance.clone(), entrance.crowd.clone());
-    let server = HttpServer::new(move || {
+    let app = move || {
         // called by each of the threads that serve
         arrive_together();
-        Actix::new()
+        let (receivers, entrance) = (receivers.clone(), entrance.clone());
+        let app = Actix::new()
             .wrap(TracingLogger::<RequestSpan>::new())
             .wrap(from_fn(attend))
-            .configure(|app| public::configure(app, &receivers, &entrance))
-    });
-    let (workers, patience) = (public_workers(), door.patience());
-    let server = server
+            .configure(|app| public::configure(app, &receivers, &entrance));
+        map_config(app, |()| AppConfig::default())
+    };
+    let workers = public_workers();
+    // beyond this nobody is served while handshakes are awaited, of whomsoever: places are what bounds them
+    max_concurrent_tls_connect(door.max_connections);
+    let server = Server::build()
         .workers(workers)
-        .max_connections((door.max_connections / workers).max(1)) // of each of them
-        .client_request_timeout(door.head_time)
-        .keep_alive(door.pause())
-        .on_connect(move |connection, data| {
-            crowd.meet(connection, data);
-            patience.meet(connection, data);
-        })
+        .max_concurrent_connections((door.max_connections / workers).max(1)) // of each of them
         .disable_signals()
         .shutdown_timeout(DRAIN_SECONDS);
-    let server = match certificate {
-        Some(certificate) => server.listen_rustls_0_23(door.listener, certificate.server_config()?)?,
-        None => server.listen(door.listener)?,
+    let ending = server.graceful_shutdown_signal();
+    let ending = move || {
+        let ending = ending.clone();
+        async move { ending.notified().await }
+    };
+    let http = Http { head_time: door.head_time, pause: door.pause(), patience: door.patience(), ending };
+    let server = match certificate.map(Certificate::server_config).transpose()? {
+        Some(tls) => server.listen("public", door.listener, move || {
+            let handshake = TlsAcceptorConfig::default().handshake_timeout(http.head_time.min(HANDSHAKE));
+            let behind = http.service().finish(app()).rustls_0_23_with_config(tls.clone(), handshake);
+            Threshold { crowd: crowd.clone(), behind }
+        })?,
+        None => server.listen("public", door.listener, move || {
+            let behind = http.service().finish(app()).tcp();
+            Threshold { crowd: crowd.clone(), behind }
+        })?,
     };
     Ok(server.run())
+}
+
+/// What `HttpServer` makes of a connection. Its own hook is called behind the handshake: too late to count who never shakes hands.
+#[derive(Clone)]
+struct Http<E> {
+    head_time: Duration,
+    pause: Duration,
+    patience: Patience,
+    /// Resolves once a shutdown has begun.
+    ending: E,
+}
+
+impl<E, F> Http<E>
+where
+    E: Fn() -> F + Clone + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    fn service<T, S>(&self) -> HttpServiceBuilder<T, S>
+    where
+        T: 'static,
+        S: ServiceFactory<Request, Config = ()>,
+        S::Error: Into<Response<BoxBody>> + 'static,
+        S::InitError: fmt::Debug,
+        <S::Service as actix_web::dev::Service<Request>>::Future: 'static,
+    {
+        let patience = self.patience.clone();
+        HttpServiceBuilder::default()
+            .graceful_shutdown_signal(self.ending.clone())
+            .client_request_timeout(self.head_time)
+            .client_disconnect_timeout(PARTING)
+            .keep_alive(self.pause)
+            .on_connect_ext(move |connection: &T, data| patience.meet(connection, data))
+    }
 }
 
 /// One core less than there are: everybody waits for the writer, which needs one.

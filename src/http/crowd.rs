@@ -1,15 +1,12 @@
 //! Who calls, and how many of them at once: no address takes the places of all others.
 
 use std::{
-    any::Any,
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{dev::Extensions, http::header::HeaderMap, rt::net::TcpStream};
-use socket2::SockRef;
+use actix_web::http::header::HeaderMap;
 
 use super::metrics::Metrics;
 use crate::net::Networks;
@@ -37,22 +34,14 @@ impl Crowd {
         Self { proxies, per_address, present: Arc::default(), metrics }
     }
 
-    /// A connection has been made: counted for as long as it lasts, or closed at once if its address has too many. For
-    /// [`actix_web::HttpServer::on_connect`].
-    pub fn meet(&self, connection: &dyn Any, data: &mut Extensions) {
-        let Some(stream) = stream(connection) else { return };
-        let Ok(peer) = stream.peer_addr() else { return };
-        if self.proxies.contain(peer.ip()) {
-            return;
-        }
-        match self.enter(peer.ip()) {
-            Some(presence) => {
-                data.insert(presence);
-            }
-            None => {
-                // nothing of it is read: the server meets its end and lets it go
-                let _gone = SockRef::from(stream).shutdown(Shutdown::Both);
-            }
+    /// A place for a connection that has just been made; those of a trusted proxy take none.
+    ///
+    /// # Errors
+    /// [`Full`] if its address has as many as it may.
+    pub fn admit(&self, peer: Option<SocketAddr>) -> Result<Option<Presence>, Full> {
+        match peer {
+            Some(peer) if !self.proxies.contain(peer.ip()) => self.enter(peer.ip()).map(Some).ok_or(Full),
+            _ => Ok(None),
         }
     }
 
@@ -100,12 +89,6 @@ impl Crowd {
         drop(present);
         Some(Presence { address, present: Arc::clone(&self.present) })
     }
-}
-
-/// The connection behind what the server hands to [`actix_web::HttpServer::on_connect`].
-pub(super) fn stream(connection: &dyn Any) -> Option<&TcpStream> {
-    let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
-    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 /// An address has as many places as it may.

@@ -23,6 +23,7 @@ pub mod patience;
 pub mod platform;
 pub mod problem;
 pub mod public;
+pub mod threshold;
 pub mod trace;
 pub mod view;
 

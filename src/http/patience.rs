@@ -14,17 +14,17 @@ use std::{
     time::Duration,
 };
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     Error,
     body::{BodySize, BoxBody, MessageBody},
     dev::{Extensions, ServiceRequest, ServiceResponse},
     middleware::Next,
+    rt::net::TcpStream,
     web::Bytes,
 };
 use socket2::{SockRef, Socket};
 use tokio::time::{Instant, sleep};
-
-use super::crowd::stream;
 
 /// How often it is looked who waits too long.
 const EVERY: Duration = Duration::from_millis(500);
@@ -79,6 +79,12 @@ impl Patience {
             }
         }
     }
+}
+
+/// The connection behind what the server hands to [`actix_web::HttpServer::on_connect`].
+fn stream(connection: &dyn Any) -> Option<&TcpStream> {
+    let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    connection.downcast_ref::<TcpStream>().or_else(under_tls)
 }
 
 async fn watch(connections: Weak<Mutex<Connections>>, limit: Duration) {

@@ -1,9 +1,16 @@
 //! The public listener's outer door: which networks may call, for whom a proxy speaks, TLS of its own.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Client, StatusCode, tls::Certificate};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::support::{
     app::{Settings, TestApp, graph, send},
@@ -111,6 +118,37 @@ async fn the_public_listener_speaks_tls_and_takes_a_new_certificate_without_a_re
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(who_trusts(&first).post(&url).send().await.is_err());
+}
+
+#[tokio::test]
+async fn who_connects_and_never_begins_tls_takes_only_the_places_of_one_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = certify(folder.path(), "bot.example.org");
+    // with half of the places for one address, another is served at once, though handshakes are awaited for seconds
+    let limits = [
+        ("PUBLIC__MAX_CONNECTIONS", "600"),
+        ("PUBLIC__MAX_CONNECTIONS_PER_ADDRESS", "300"),
+        ("PUBLIC__TLS__CERTIFICATE_FILE", "certificate.pem"),
+        ("PUBLIC__TLS__KEY_FILE", "key.pem"),
+    ];
+    let served = crate::support::child::Served::start_limited(folder.path(), &limits, &folder.path().join("log"));
+    let door: SocketAddr = served.public.strip_prefix("https://").unwrap().parse().unwrap();
+    let stranger = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.1.1:0".parse().unwrap()).unwrap();
+        socket.connect(door).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for _ in 0..700 {
+        silent.push(stranger().await);
+    }
+    let asked = Instant::now();
+    let answered = who_trusts(&trusted).post(format!("{}/api/calls", served.public)).send().await.unwrap();
+    assert_eq!(answered.status(), StatusCode::UNAUTHORIZED);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let metrics = reqwest::get(format!("{}/metrics", served.private)).await.unwrap().text().await.unwrap();
+    let refused = metrics.lines().find(|line| line.contains("crowded_out") && !line.starts_with('#')).unwrap();
+    assert!(!refused.ends_with(" 0"), "{refused}");
 }
 
 #[test]
