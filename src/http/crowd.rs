@@ -56,8 +56,9 @@ impl Crowd {
         // each proxy adds, on the right, who spoke to it: what stands left of the first that is no proxy is anybody's word
         let mut nearest = peer;
         for header in headers.get_all("x-forwarded-for").collect::<Vec<_>>().into_iter().rev() {
-            for told in header.to_str().ok()?.rsplit(',') {
-                nearest = address(told.trim())?.to_canonical();
+            // what stands further left is not even text, if its writer likes
+            for told in header.as_bytes().rsplit(|byte| *byte == b',') {
+                nearest = address(std::str::from_utf8(told).ok()?.trim())?.to_canonical();
                 if !self.proxies.contain(nearest) {
                     return Some(nearest);
                 }
@@ -66,13 +67,14 @@ impl Crowd {
         Some(nearest)
     }
 
-    /// A place for a request that came through a trusted proxy; others have that of their connection.
+    /// A place for a request that came through a trusted proxy; others have that of their connection. Callers of whom the proxy says
+    /// nothing that can be understood have the proxy's own places: else to be unknown would be to be uncounted.
     ///
     /// # Errors
     /// [`Full`] if its address has as many as it may.
     pub fn place(&self, peer: Option<SocketAddr>, caller: Option<IpAddr>) -> Result<Option<Presence>, Full> {
-        match (peer, caller) {
-            (Some(peer), Some(caller)) if self.proxies.contain(peer.ip()) => self.enter(caller).map(Some).ok_or(Full),
+        match peer {
+            Some(peer) if self.proxies.contain(peer.ip()) => self.enter(caller.unwrap_or(peer.ip())).map(Some).ok_or(Full),
             _ => Ok(None),
         }
     }
@@ -160,6 +162,23 @@ mod tests {
             ("10.0.0.1", &["198.51.100.1, "], None),
         ] {
             assert_eq!(caller(&crowd, peer, forwarded_for).as_deref(), expected, "{peer} {forwarded_for:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nobody_behind_a_proxy() {
+        let crowd = crowd(&["10.0.0.0/8"], 1);
+        let proxy = Some(SocketAddr::new("10.0.0.1".parse().unwrap(), 1));
+        let caller = |told: &[u8]| {
+            let name = HeaderName::from_static("x-forwarded-for");
+            crowd.caller(proxy, &HeaderMap::from_iter([(name, HeaderValue::from_bytes(told).unwrap())]))
+        };
+        let (known, unknown) = (caller(b"\xff, 198.51.100.1"), caller(b"198.51.100.1, \xff"));
+        assert_eq!((known, unknown), (Some("198.51.100.1".parse().unwrap()), None));
+        for who in [known, unknown] {
+            let place = crowd.place(proxy, who).unwrap();
+            assert!(place.is_some());
+            assert_eq!(crowd.place(proxy, who).err(), Some(Full), "{who:?}");
         }
     }
 
