@@ -31,11 +31,15 @@ pub(super) struct Certificate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     files: Tls,
+    /// What was there when it was first read.
+    first: Marks,
     now: ArcSwap<CertifiedKey>,
 }
 
 /// What changes when somebody writes a file: where it lies, its times and its length.
 type Mark = Option<(u64, i64, i64, i64, u64)>;
+/// Of certificate and key.
+type Marks = [Mark; 2];
 
 impl Certificate {
     /// Reads certificate and key.
@@ -43,8 +47,10 @@ impl Certificate {
     /// # Errors
     /// [`BuildError::Certificate`] if they are none, or not of each other.
     pub(super) fn load(files: &Tls) -> Result<Self, BuildError> {
+        // before they are read: what is written meanwhile is read again, rather than missed
+        let first = marks(files);
         let now = ArcSwap::from_pointee(read(files)?);
-        Ok(Self(Arc::new(Inner { files: files.clone(), now })))
+        Ok(Self(Arc::new(Inner { files: files.clone(), first, now })))
     }
 
     /// For a listener: TLS 1.2 and 1.3, HTTP/1.1.
@@ -59,29 +65,34 @@ impl Certificate {
 
     /// Reads the files again whenever they have changed, until `stop`. What cannot be used changes nothing.
     pub(super) async fn keep_fresh(self, stop: CancellationToken) {
-        let mut seen = self.marks();
+        let mut seen = self.0.first;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let marks = self.marks();
-            if marks == seen {
-                continue;
-            }
-            seen = marks;
-            match read(&self.0.files) {
-                Ok(renewed) => {
-                    self.0.now.store(Arc::new(renewed));
-                    tracing::info!("the certificate of the public listener was read again");
-                }
-                Err(error) => tracing::error!(%error, "the old certificate stays in force"),
-            }
+            seen = self.renew(seen);
         }
     }
 
-    fn marks(&self) -> [Mark; 2] {
-        [&self.0.files.certificate_file, &self.0.files.key_file].map(|file| {
-            let data = fs::metadata(file).ok()?;
-            Some((data.ino(), data.mtime(), data.mtime_nsec(), data.ctime_nsec(), data.len()))
-        })
+    /// Reads the files again if they have changed since `seen`; returns what was seen now.
+    fn renew(&self, seen: Marks) -> Marks {
+        let marks = marks(&self.0.files);
+        if marks == seen {
+            return seen;
+        }
+        match read(&self.0.files) {
+            Ok(renewed) => {
+                self.0.now.store(Arc::new(renewed));
+                tracing::info!("the certificate of the public listener was read again");
+            }
+            Err(error) => tracing::error!(%error, "the old certificate stays in force"),
+        }
+        marks
     }
+}
+
+fn marks(files: &Tls) -> Marks {
+    [&files.certificate_file, &files.key_file].map(|file| {
+        let data = fs::metadata(file).ok()?;
+        Some((data.ino(), data.mtime(), data.mtime_nsec(), data.ctime_nsec(), data.len()))
+    })
 }
 
 impl ResolvesServerCert for Inner {
@@ -106,4 +117,36 @@ fn read(files: &Tls) -> Result<CertifiedKey, BuildError> {
     }
     let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(|error| of_key(error.to_string()))?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| of_key(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn certify(files: &Tls, name: &str) {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        fs::write(&files.certificate_file, certified.cert.pem()).unwrap();
+        fs::write(&files.key_file, certified.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&files.key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_renewed_while_the_service_starts_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Tls { certificate_file: folder.path().join("certificate.pem"), key_file: folder.path().join("key.pem") };
+        certify(&files, "a.example");
+        let certificate = Certificate::load(&files).unwrap();
+        let first = certificate.0.now.load_full();
+        certify(&files, "another.example");
+
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(certificate.clone().keep_fresh(stop.clone()));
+        tokio::time::sleep(LOOK_EVERY + Duration::from_secs(1)).await;
+        assert_ne!(certificate.0.now.load().cert, first.cert);
+        stop.cancel();
+        keeper.await.unwrap();
+    }
 }
