@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::{
     app::{Settings, TestApp, graph},
-    child::{Served, configuration_with, hangup, hash_of},
+    child::{Served, configuration_with, hangup, hash_of, run},
     ledger::options,
 };
 
@@ -281,6 +281,27 @@ async fn streams_end_with_the_service() {
     assert!(response.chunk().await.unwrap().is_some());
     timeout(Duration::from_secs(5), app.stop()).await.expect("an open stream holds the service up");
     while response.chunk().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn a_stream_that_was_opened_without_a_token_ends_when_the_first_one_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let mut following = Client::new(served.private.parse().unwrap()).unwrap().follow(Follow::default());
+    assert!(matches!(following.next().await.unwrap(), Heard::Connected));
+    let file = configuration_with(folder.path(), "");
+    let made = run(folder.path(), &["tokens", "create", "first", "--config", file.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    let ended = async {
+        loop {
+            match following.next().await {
+                Ok(Heard::Interrupted(_)) => {}
+                Err(ClientError::Refused { status: 401, .. }) => return,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the stream goes on");
 }
 
 #[tokio::test]

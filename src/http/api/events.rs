@@ -1,7 +1,7 @@
 //! `/v1/events`: the change log as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 //!
 //! The body is pulled: while its reader does not read, nothing is read for it. It ends when the service shuts down, when the token
-//! that opened it is no longer good, and when the ledger cannot be read; a follower then connects again, with the last id.
+//! that opened it is no longer good or the first one is made, and when the ledger cannot be read; a follower then connects again, with the last id.
 
 mod limits;
 

@@ -69,25 +69,37 @@ pub struct Leave {
     pub standing: Standing,
 }
 
-/// Who was let in, for as long as the token is good.
+/// Who was let in, for as long as that holds.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
-    /// The token, and those that are good; `None` where none is asked for.
-    token: Option<(PrivateToken, Tokens)>,
+pub enum Standing {
+    /// Anybody, to what is open to all.
+    #[default]
+    Anybody,
+    /// Somebody without a token, until one is asked for.
+    Unasked(Tokens),
+    /// Whose token this is, as long as it is one of those that are good.
+    Bearer(Box<PrivateToken>, Tokens),
 }
 
 impl Standing {
     /// What the log calls it.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.token.as_ref().map_or("", |(token, _)| &token.name)
+        match self {
+            Self::Anybody | Self::Unasked(_) => "",
+            Self::Bearer(token, _) => &token.name,
+        }
     }
 
-    /// Resolves once the token is no longer good.
+    /// Resolves once the token is no longer good, or one is asked for that was not shown.
     pub async fn lost(&mut self) {
-        let Some((token, tokens)) = &mut self.token else { return std::future::pending().await };
-        if tokens.wait_for(|good| !good.tokens.contains(token)).await.is_err() {
-            // nobody can revoke it any more
+        let lost = match self {
+            Self::Anybody => return std::future::pending().await,
+            Self::Unasked(tokens) => tokens.wait_for(|good| good.required).await.is_ok(),
+            Self::Bearer(token, tokens) => tokens.wait_for(|good| !good.tokens.contains(token)).await.is_ok(),
+        };
+        if !lost {
+            // nobody can make or revoke one any more
             std::future::pending::<()>().await;
         }
     }
@@ -169,7 +181,7 @@ impl Guard {
         let good = Arc::clone(&self.tokens.borrow());
         if !good.required {
             let scopes = Scopes { read: true, write: true, secrets: self.open_secrets, admin: true };
-            let leave = Leave::with(scopes, "loopback", Standing::default()); // rule 4
+            let leave = Leave::with(scopes, "loopback", Standing::Unasked(self.tokens.clone())); // rule 4
             return if is_loopback_host(headers) { Ok(leave) } else { Err(Problem::HostNotAllowed) }; // rule 2
         }
         let (method, path) = (request.method(), request.path());
@@ -182,7 +194,7 @@ impl Guard {
                 if asks && !token.scopes.read && !is_health(path) {
                     return Err(Problem::ScopeRequired("read"));
                 }
-                let standing = Standing { token: Some((token.clone(), self.tokens.clone())) };
+                let standing = Standing::Bearer(Box::new(token.clone()), self.tokens.clone());
                 Ok(Leave::with(token.scopes, &token.name, standing)) // rule 4
             }
             None if is_health(path) => Ok(Leave::default()), // rule 1
