@@ -32,7 +32,7 @@ pub use self::{
     error::{ConfigError, Place},
     forward::{Forward, ForwardMode, WebhookSecret},
     receiver::{ParticipantJoining, Receiver, Redirect, RejectReason, Trust},
-    values::{LedgerUrl, Network, SharedSecret, TokenHash},
+    values::{KeyCommand, LedgerUrl, Network, SharedSecret, TokenHash},
 };
 
 /// The documented defaults.
@@ -199,7 +199,7 @@ pub struct Ledger {
     pub url: LedgerUrl,
     /// What writes the master key to its standard output: a program and its arguments; not set: the key file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub master_key_command: Option<Vec<String>>,
+    pub master_key_command: Option<KeyCommand>,
 }
 
 /// `[retention]`: how long what came is kept.

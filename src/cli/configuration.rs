@@ -46,7 +46,7 @@ pub(super) fn surroundings(config: &Config) -> Result<Surroundings, Failure> {
     const MASTER_KEY: &str = "CALLBACK_LEDGER_MASTER_KEY";
     let master_key = match variable(MASTER_KEY)? {
         Some(text) => Some(text),
-        None => config.ledger.master_key_command.as_deref().map(output_of).transpose()?,
+        None => config.ledger.master_key_command.as_ref().map(|command| output_of(command.expose())).transpose()?,
     };
     Ok(Surroundings { master_key, ..Surroundings::default() })
 }

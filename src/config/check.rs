@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError, KnownSource, Receiver, Redirect, Trust, is_loopback};
+use super::{Config, ConfigError, KeyCommand, KnownSource, Receiver, Redirect, Trust, is_loopback};
 
 /// What a body limit may be, in bytes: 1 KiB to 64 MiB.
 const BODY_LIMITS: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
@@ -184,7 +184,7 @@ impl Config {
     }
 
     fn check_ledger(&self) -> Result<(), Fault> {
-        if self.ledger.master_key_command.as_ref().is_some_and(Vec::is_empty) {
+        if self.ledger.master_key_command.as_ref().is_some_and(KeyCommand::is_empty) {
             return fault("ledger.master_key_command", "must name a program, and its arguments");
         }
         let sources = self.retention.by_source.keys().map(|source| (source.as_str(), format!("retention.source.{source}")));

@@ -195,6 +195,49 @@ impl Serialize for SharedSecret {
     }
 }
 
+/// A program and its arguments, among which may be what opens a store of keys: they are never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyCommand(Vec<String>);
+
+impl KeyCommand {
+    /// The program and its arguments.
+    #[must_use]
+    pub fn expose(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether it names not even a program.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &str> {
+        let program = self.0.iter().take(1).map(String::as_str);
+        program.chain(self.0.iter().skip(1).map(|_argument| "<redacted>"))
+    }
+}
+
+/// By hand, because a message about a wrong type repeats the value.
+impl<'de> Deserialize<'de> for KeyCommand {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let command = toml::Value::deserialize(deserializer)?.try_into();
+        command.map(Self).map_err(|_repeats_it| D::Error::custom("must be a list of texts: a program, and its arguments"))
+    }
+}
+
+impl fmt::Debug for KeyCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.shown()).finish()
+    }
+}
+
+impl Serialize for KeyCommand {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.shown())
+    }
+}
+
 impl TryFrom<BTreeMap<String, u64>> for Deadlines {
     type Error = &'static str;
 

@@ -450,6 +450,20 @@ fn development_mode_refuses_a_listener_that_others_can_reach() {
 }
 
 #[test]
+fn what_the_command_for_the_master_key_is_given_is_told_to_nobody() {
+    let with = |command: &str| load(&format!("[ledger]\nurl = \"sqlite://a.db\"\nmaster_key_command = {command}\n"), &[]);
+    let config = with("[\"vault\", \"--token\", \"hvs.secret\"]").unwrap();
+    let shown = config.shown().unwrap();
+    let command = &shown.parse::<toml::Table>().unwrap()["ledger"]["master_key_command"];
+    assert_eq!(command.to_string(), "[\"vault\", \"<redacted>\", \"<redacted>\"]");
+    let fault = with("\"vault --token hvs.secret\"").unwrap_err().to_string();
+    assert!(fault.contains("ledger.master_key_command: must be a list of texts"), "{fault}");
+    for told in [shown, format!("{config:?}"), fault] {
+        assert!(!told.contains("hvs.secret"), "{told}");
+    }
+}
+
+#[test]
 fn what_is_shown_can_be_read_again_and_tells_no_hash() {
     let config = load(&every_setting(), &[]).unwrap();
     let shown = config.shown().unwrap();
