@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::{ledger_options, new_token},
     auth::signed_part,
-    config::Scope,
+    config::{Private, Scope},
     http::{metrics::Metrics, view::token_hash},
     store::{
         self, LedgerReader,
@@ -95,7 +95,7 @@ impl Tokens {
         let surroundings = surroundings(&config)?;
         let options = ledger_options(&config, &surroundings, &Metrics::new());
         match self {
-            Self::Create(create) => create.run(&options).await,
+            Self::Create(create) => create.run(&config.private, &options).await,
             Self::List { output } => {
                 let tokens = LedgerReader::open(&options).await.map_err(not_opened)?.private_tokens().await?;
                 let rows: Vec<Value> = tokens.iter().map(shown).collect();
@@ -119,9 +119,13 @@ impl Tokens {
 }
 
 impl Create {
-    async fn run(self, options: &store::Options) -> Result<(), Failure> {
+    async fn run(self, configured: &Private, options: &store::Options) -> Result<(), Failure> {
         if self.name.trim().is_empty() || self.name.chars().any(char::is_control) {
             return Err(Failure::usage(anyhow::anyhow!("a token needs a name that can be shown")));
+        }
+        if configured.tokens.iter().any(|token| token.name == self.name) {
+            // repeated requests, quotas and logs go by the name
+            return Err(Failure::usage(anyhow::anyhow!("a token of the configuration has the name `{}`", self.name)));
         }
         let (token, sha256) = new_token().ok_or_else(|| anyhow::anyhow!("the system has no random bytes"))?;
         let asked: Vec<Scope> = self.scopes.into_iter().map(Scope::from).collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     app::graph,
-    child::{Served, configuration, run, token},
+    child::{Served, configuration, configuration_with, run, token},
 };
 
 fn command(folder: &Path, arguments: &[&str]) -> Output {
@@ -41,6 +41,19 @@ async fn until(served: &Served, token: Option<&str>, status: StatusCode) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("never answered {status}");
+}
+
+#[test]
+fn no_token_is_made_with_the_name_of_one_in_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let section = format!("[[private.token]]\nname = \"bot\"\nsha256 = \"{}\"\n", "0".repeat(64));
+    let file = configuration_with(folder.path(), &section);
+    let create = |name| run(folder.path(), &["--config", file.to_str().unwrap(), "tokens", "create", name]);
+    let refused = create("bot");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("a token of the configuration has the name `bot`") && refused.stdout.is_empty(), "{said}");
+    assert!(create("another").status.success());
 }
 
 #[tokio::test]
