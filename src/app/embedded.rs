@@ -23,8 +23,11 @@ use crate::{
 
 /// The configured receivers with their ledger, without listeners of their own. Cheap to clone.
 ///
-/// Of the configuration it reads `ledger`, `receiver`, `lifecycle` and those of `public` that are about bodies and proxies; there is no private API. Nothing is
-/// answered with 2xx before it is on the disk, as in the service: it is the same code.
+/// Of the configuration it reads `ledger`, `receiver`, `lifecycle`, `retention` and those of `public` that are about bodies and
+/// proxies; there is no private API. Nothing is answered with 2xx before it is on the disk, as in the service: it is the same code.
+///
+/// Connections are the application's own, and so is their number: `max_connections_per_address` holds only for requests that come
+/// through one of the `trusted_proxies`, where it is they that are counted.
 ///
 /// ```no_run
 /// use actix_web::{App, HttpServer};
