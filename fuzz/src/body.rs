@@ -77,7 +77,8 @@ fn is_bare(value: &Value) -> bool {
             if is_secret { value == "redacted" } else { is_bare(value) }
         }),
         Value::Array(items) => items.iter().all(is_bare),
-        Value::String(text) => !text.starts_with(['{', '[']) || serde_json::from_str(text).is_ok_and(|value| is_bare(&value)),
+        // JSON in a text
+        Value::String(text) => serde_json::from_str::<Value>(text).map_or(true, |value| is_bare(&value)),
         _ => true,
     }
 }

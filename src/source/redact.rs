@@ -26,6 +26,7 @@ pub const SECRETS: &[&str] = &[
     "passcode",
     "validationCode",
     "validationUrl",
+    "callbackUri", // may bring a secret in its query
     // where recordings lie
     "recordingLocation",
     "recordResourceLocation",
@@ -80,7 +81,7 @@ pub const SECRETS: &[&str] = &[
     "data_base64",
 ];
 
-/// How long a name must be that cannot stand in a text by chance (bytes).
+/// How long a name must be that cannot stand in a text by chance (bytes), if it is no plain word.
 const TELLING: usize = 12;
 
 /// How often JSON may lie in a text of JSON. Each time is one more reading of the same bytes; no platform does it twice.
@@ -158,8 +159,12 @@ fn is_json(text: &str) -> bool {
 
 /// JSON that was cut or has something around it, for one: a name that is long enough, or any that stands in quotes before a colon.
 fn mentions(text: &str) -> bool {
-    SECRETS.iter().any(|secret| secret.len() >= TELLING && text.contains(secret))
+    SECRETS.iter().any(|secret| is_telling(secret) && text.contains(secret))
         || text.match_indices(':').any(|(colon, _)| text.get(..colon).is_some_and(ends_in_a_quoted_secret))
+}
+
+fn is_telling(secret: &str) -> bool {
+    secret.len() >= TELLING && secret.contains(|c: char| c.is_ascii_uppercase())
 }
 
 fn ends_in_a_quoted_secret(text: &str) -> bool {
@@ -257,6 +262,12 @@ mod tests {
         assert_eq!(shown(r#"{"mri":{"a":["}",1]},"tone":[1,[2]],"c":2}"#), r#"{"mri":"redacted","tone":"redacted","c":2}"#);
         assert_eq!(shown(r#"{"mri":12,"tone":null}"#), r#"{"mri":"redacted","tone":"redacted"}"#);
         assert_eq!(shown(r#"{"s":"/caller/4:+14255550111/x"}"#), r#"{"s":"/caller/4:+…/x"}"#);
+    }
+
+    #[test]
+    fn a_roster_is_shown_without_its_people() {
+        let told = r#"{"resourceUrl":"/communications/calls/1/participants","resourceData":[{"info":{"identity":{"user":{}}},"id":"p"}]}"#;
+        assert_eq!(shown(told), told.replace(r#"{"user":{}}"#, r#""redacted""#));
     }
 
     #[test]
