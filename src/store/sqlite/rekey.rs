@@ -45,8 +45,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts a new key in force: the one that is given, else one that is made and put in the key file's place. How many data keys it seals, and where the
-/// key file from before is.
+/// Puts a new key in force: the one that is given, else one that is made and put in the key file's place. Says how many data keys it
+/// seals, and where the key file from before is.
 pub(in crate::store) async fn rekey(options: &Options, given: Option<&Secret>) -> Result<(u64, Option<PathBuf>), OpenError> {
     let path = &options.path;
     if !path.is_file() {

@@ -23,7 +23,7 @@ const BODIES: i64 = 100;
 const LOOKED_AT: i64 = 500;
 /// How many lines of the change log.
 const LINES: i64 = 500;
-/// How many steps are taken in a second while deliveries come all the time.
+/// The most steps that are taken in a second, whether deliveries come or not.
 const STEPS_A_SECOND: u32 = 20;
 /// How long there is peace once nothing was left to do.
 const PEACE: Duration = Duration::from_mins(1);
@@ -96,7 +96,7 @@ impl Rounds {
             (self.task, self.at) = match self.task {
                 Task::Bodies => (Task::Calls, 0),
                 Task::Calls => (Task::Loose, 0),
-                Task::Loose | Task::Log => (Task::Log, 0),
+                Task::Loose | Task::Log => (Task::Log, 0), // the log is of no source
             };
             return Ok(Step::default());
         };
