@@ -2,6 +2,7 @@
 
 use sqlx::SqliteConnection;
 
+use super::batch::Known;
 use crate::{
     domain::{clock::Clock, ids::Seq},
     store::StoreError,
@@ -14,6 +15,8 @@ pub(super) struct Positions {
     clock: Clock,
     /// Whether it is known that no request is a stray: then no notification need be looked at for one.
     pub(super) no_strays: bool,
+    /// The calls that were written about last.
+    pub(super) known: Known,
 }
 
 impl Positions {
@@ -32,7 +35,7 @@ impl Positions {
         )
         .fetch_one(connection)
         .await?;
-        Ok(Self { last, clock, no_strays: false })
+        Ok(Self { last, clock, no_strays: false, known: Known::default() })
     }
 
     pub(super) fn next(&mut self) -> Seq {

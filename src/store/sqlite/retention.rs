@@ -81,6 +81,11 @@ impl Rounds {
         self.peace = Some(Instant::now() + PEACE);
     }
 
+    /// Nothing that was heard of since this position is removed now; `None`: nothing at all.
+    pub(super) fn latest(&self, now: Timestamp) -> Option<i64> {
+        self.sources.iter().filter_map(|(_, keep)| cutoff(keep.everything, now)).max()
+    }
+
     /// Takes a step.
     pub(super) async fn step(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Step, StoreError> {
         self.allowance = self.allowance.saturating_sub(1);

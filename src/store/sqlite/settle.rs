@@ -29,7 +29,7 @@ const CALLS_AT_ONCE: i64 = 100;
 /// A call whose grace period is over.
 #[derive(Debug)]
 pub(super) struct DueCall {
-    id: i64,
+    pub(super) id: i64,
     call_id: PlatformId,
     lapse: Lapse,
     /// Whether a request for it is known.

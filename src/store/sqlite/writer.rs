@@ -247,7 +247,9 @@ impl Writer {
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
     fn failed(&mut self, error: &StoreError) -> RecordError {
         if let Some(positions) = &mut self.positions {
-            positions.no_strays = false; // what was learnt may have been rolled back
+            // what was learnt may have been rolled back
+            positions.no_strays = false;
+            positions.known.begin_anew();
         }
         let refused = match error {
             StoreError::Database(error) => is_refusal(error),

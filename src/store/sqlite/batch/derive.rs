@@ -1,26 +1,25 @@
 //! 4. What the new facts change in operations and calls, and the change log.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::SqliteConnection;
 
 use super::{
     Batched, hex, json,
-    load::{Call, Calls, Stories},
+    load::{Call, Calls},
     plan::Planned,
 };
 use crate::{
     domain::{
         call::CallState,
-        ids::{NotificationId, PlatformId},
+        ids::PlatformId,
         notification::Fact,
-        operation::{HeldFact, Operation, State, operations},
+        operation::{CallFacts, HeldFact, Operation, State, operations},
     },
     store::{
         StoreError,
         rows::ChangedOperation,
         sqlite::{
-            facts,
             positions::Positions,
             projection::{self, SavedCall, SavedOperation, save_calls_sql, save_operations_sql},
         },
@@ -48,12 +47,59 @@ macro_rules! insert_changes_sql {
     };
 }
 
+pub(super) use insert_changes_sql;
+
+/// What a batch has made of calls and operations, on its way to their rows.
+pub(super) struct Derived {
+    pub(super) calls: Vec<SavedCall>,
+    pub(super) operations: Vec<SavedOperation>,
+    /// Operations that are no more.
+    pub(super) gone: Vec<i64>,
+    pub(super) changes: Vec<Change>,
+    told: Vec<ChangedOperation>,
+    finals: Vec<State>,
+    kinds: Vec<Option<String>>,
+}
+
+impl Derived {
+    /// What is to be told of it, but for what was recorded.
+    pub(super) fn batched(self) -> Batched {
+        let (changed, kinds, finals, lines) = (self.told, self.kinds, self.finals, self.changes.len());
+        Batched { recorded: Vec::new(), changed, kinds, finals, lines }
+    }
+}
+
+/// Adds what is new to the calls that it is about.
+pub(super) fn tell(calls: &mut Calls, new: &[&Planned<'_>], grace: Duration) {
+    for planned in new {
+        planned.tell(calls);
+    }
+    for call in calls.values_mut() {
+        call.fix_lapse(grace);
+    }
+}
+
+/// What the new facts change. Of calls of which requests are known, `held` is all that is told.
+pub(super) fn derive(
+    positions: &mut Positions,
+    calls: &mut Calls,
+    new: &[&Planned<'_>],
+    held: &BTreeMap<i64, CallFacts>,
+) -> Result<Derived, StoreError> {
+    let mut changes: Vec<Change> = new.iter().map(|planned| Change::notification(planned)).collect();
+    let kinds = new.iter().map(|planned| planned.recognized.then(|| planned.facts.kind.clone())).collect();
+    let saved = changed_calls(positions, calls, &mut changes);
+    let Changed { saved: operations, gone, changes: of_operations, told, finals } = changed_operations(positions, calls, held)?;
+    changes.extend(of_operations);
+    Ok(Derived { calls: saved, operations, gone, changes, told, finals, kinds })
+}
+
 /// The calls that are to be saved.
-pub(super) fn changed_calls(positions: &mut Positions, calls: &Calls<'_>, changes: &mut Vec<Change>) -> Vec<SavedCall> {
+fn changed_calls(positions: &mut Positions, calls: &Calls, changes: &mut Vec<Change>) -> Vec<SavedCall> {
     let mut saved = Vec::new();
     for ((source, call_id), call) in calls {
         // a call of which a batch brings nothing but a copy of another's event does not begin with it
-        if !call.told || call.before.as_ref() == Some(&call.story) {
+        if call.news.is_empty() || call.before.as_ref() == Some(&call.story) {
             continue;
         }
         if call.before.as_ref().is_none_or(|before| before.state() != call.story.state()) {
@@ -62,7 +108,7 @@ pub(super) fn changed_calls(positions: &mut Positions, calls: &Calls<'_>, change
         saved.push(SavedCall {
             id: call.id,
             source: (*source).to_owned(),
-            call_id: (*call_id).clone(),
+            call_id: call_id.clone(),
             receiver: call.receiver.clone(),
             audience: call.audience.clone(),
             tenant: call.tenant.clone(),
@@ -76,66 +122,47 @@ pub(super) fn changed_calls(positions: &mut Positions, calls: &Calls<'_>, change
 }
 
 /// The operations that are to be saved, and those that are no more.
-pub(super) async fn changed_operations(
-    connection: &mut SqliteConnection,
+fn changed_operations(
     positions: &mut Positions,
-    calls: &Calls<'_>,
-    (stories, mut together): (Stories, BTreeMap<i64, BTreeSet<NotificationId>>),
-    batched: &mut Batched,
-    changes: &mut Vec<Change>,
-) -> Result<(Vec<SavedOperation>, Vec<i64>), StoreError> {
-    let by_id: HashMap<i64, (&PlatformId, &Call)> = calls.iter().map(|((_, id), call)| (call.id, (*id, call))).collect();
-    let is_requested = |call: &i64| by_id.get(call).is_some_and(|(_, call)| call.requested);
+    calls: &mut Calls,
+    held: &BTreeMap<i64, CallFacts>,
+) -> Result<Changed, StoreError> {
     let mut differing = Changed::default();
-    together.retain(|call, _| is_requested(call));
-    for ((call, subject), mut story) in stories {
-        if story.new.is_empty() {
+    for ((_, call_id), call) in calls {
+        let lapse = call.lapse()?;
+        if let Some(held) = held.get(&call.id) {
+            let (before, after) = (held.without(&call.news).told(lapse.as_ref()), held.told(lapse.as_ref()));
+            differing.compare(positions, (call.id, Some(call_id)), before, after);
             continue;
         }
-        if is_requested(&call) {
-            together.entry(call).or_default().extend(story.new.iter().map(|held| held.id));
-            continue;
+        for (subject, story) in call.stories.iter_mut().filter(|(_, story)| !story.new.is_empty()) {
+            let told =
+                |facts: &[HeldFact]| operations(facts, lapse.as_ref()).into_iter().map(|told| (subject.clone(), told)).collect();
+            let before = told(&story.before);
+            story.before.append(&mut story.new);
+            differing.compare(positions, (call.id, Some(call_id)), before, told(&story.before));
         }
-        let found = by_id.get(&call);
-        let lapse = found.map_or(Ok(None), |(_, call)| call.lapse())?;
-        let told =
-            |facts: &[HeldFact]| operations(facts, lapse.as_ref()).into_iter().map(|operation| (subject.clone(), operation));
-        let before = told(&story.before).collect();
-        story.before.append(&mut story.new);
-        differing.compare(positions, (call, found.map(|(id, _)| *id)), before, told(&story.before).collect());
     }
-    for (call, held) in facts::of_calls(connection, &together.keys().copied().collect()).await? {
-        let found = by_id.get(&call);
-        let lapse = found.map_or(Ok(None), |(_, call)| call.lapse())?;
-        let new = together.get(&call).cloned().unwrap_or_default();
-        let (before, after) = (held.without(&new).told(lapse.as_ref()), held.told(lapse.as_ref()));
-        differing.compare(positions, (call, found.map(|(id, _)| *id)), before, after);
-    }
-    batched.finals.append(&mut differing.finals);
-    batched.changed.append(&mut differing.told);
-    changes.append(&mut differing.changes);
-    Ok((differing.saved, differing.gone))
+    Ok(differing)
 }
 
 /// Saves what a batch has made of calls and operations, with the lines of the change log, and commits: one step to the database.
 pub(super) async fn save_and_commit(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
-    calls: &[SavedCall],
-    operations: &[SavedOperation],
-    changes: &[Change],
+    derived: &Derived,
 ) -> Result<(), StoreError> {
     sqlx::query(concat!(
-        save_calls_sql!("?1"),
+        save_calls_sql!("$1"),
         ";",
-        save_operations_sql!("?2"),
+        save_operations_sql!("$2"),
         ";",
-        insert_changes_sql!("?3", "?4"),
+        insert_changes_sql!("$3", "$4"),
         "; COMMIT"
     ))
-    .bind(projection::call_rows(calls)?)
-    .bind(projection::operation_rows(operations)?)
-    .bind(change_rows(changes)?)
+    .bind(projection::call_rows(&derived.calls)?)
+    .bind(projection::operation_rows(&derived.operations)?)
+    .bind(change_rows(&derived.changes)?)
     .bind(committed_at(positions))
     .execute(connection)
     .await?;
@@ -213,7 +240,7 @@ impl Change {
             Fact::Call(fact) => fact.state.map(CallState::as_str),
             Fact::Participants(_) | Fact::Other => None,
         };
-        let call = planned.call.map(|(call, _)| call);
+        let call = planned.call.as_ref().map(|(call, _)| *call);
         Self { call, token_hash: planned.token_hash, ..Self::of(planned.id, "notification", state) }
     }
 
@@ -245,7 +272,7 @@ pub(in crate::store::sqlite) async fn insert_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query(insert_changes_sql!("?1", "?2"))
+    sqlx::query(insert_changes_sql!("$1", "$2"))
         .bind(change_rows(changes)?)
         .bind(committed_at(positions))
         .execute(connection)
@@ -253,7 +280,7 @@ pub(in crate::store::sqlite) async fn insert_changes(
     Ok(())
 }
 
-fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
+pub(super) fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
     let (mut others, mut operations) = (Vec::new(), Vec::new());
     for change in changes {
         let Change { seq, kind, call, operation, state, found_by, token_hash } = change;
@@ -266,6 +293,6 @@ fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
 }
 
 /// In milliseconds.
-fn committed_at(positions: &mut Positions) -> i64 {
+pub(super) fn committed_at(positions: &mut Positions) -> i64 {
     positions.next().0 / 1000
 }

@@ -10,47 +10,91 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// Inserts what is new, counts what is not on the row that it repeats, and returns the ids that were not needed.
-///
-/// One step to the database for both tables: each costs the writer a change of threads and back.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    deliveries: &[PlannedDelivery<'_>],
-    bodies: Vec<u8>,
-    planned: &[Planned<'_>],
-) -> Result<BTreeSet<i64>, StoreError> {
+/// The statement that inserts deliveries, with its parameters: JSON of [`PlannedDelivery`], and the sealed bodies one behind the other.
+macro_rules! insert_deliveries_sql {
+    ($rows:literal, $bodies:literal) => {
+        concat!(
+            "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for,
+                                   data_key, body)
+             SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
+                    value ->> 'tenant_id', value ->> 'token_hash', value -> 'correlation',
+                    value ->> 'sealed_for', unhex(value ->> 'data_key'),
+                    substr(",
+            $bodies,
+            ", value ->> 'body_at', value ->> 'body_length')
+             FROM jsonb_each(",
+            $rows,
+            ")"
+        )
+    };
+}
+pub(super) use insert_deliveries_sql;
+
+/// The statement that inserts notifications, with its parameter: JSON of [`notification_rows`].
+macro_rules! insert_notifications_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO notification
+                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
+                  source, named, item)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
+                    value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]',
+                    value ->> '$[9][2]'
+             FROM jsonb_each(",
+            $rows,
+            ")
+             WHERE true"
+        )
+    };
+}
+pub(super) use insert_notifications_sql;
+
+/// The statement that inserts who is in which call, with its parameter: JSON of pairs.
+macro_rules! insert_people_sql {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO person (call_id, token) SELECT value ->> 0, unhex(value ->> 1) FROM jsonb_each(",
+            $rows,
+            ") WHERE true
+             ON CONFLICT DO NOTHING"
+        )
+    };
+}
+pub(super) use insert_people_sql;
+
+pub(super) fn notification_rows(planned: &[Planned<'_>]) -> Result<String, StoreError> {
     let rows: Vec<_> = planned
         .iter()
         .map(|row| {
-            let (call, at) = (row.call.map_or(0, |(call, _)| call), row.received_at.as_millisecond());
+            let (call, at) = (row.call.as_ref().map_or(0, |(call, _)| *call), row.received_at.as_millisecond());
             let personal = row.personal.as_deref().map(hex);
             let disposition = row.disposition.as_str();
             let whose = (row.source, row.named, row.item);
             (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal, whose)
         })
         .collect();
-    let inserted = sqlx::query(
-        "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key,
-                               body)
-         SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
-                value ->> 'tenant_id', value ->> 'token_hash', value -> 'correlation',
-                value ->> 'sealed_for', unhex(value ->> 'data_key'), substr(?2, value ->> 'body_at', value ->> 'body_length')
-         FROM jsonb_each(?1);
+    json(&rows)
+}
 
-         INSERT INTO notification
-             (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
-              source, named, item)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
-                value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]',
-                value ->> '$[9][2]'
-         FROM jsonb_each(?3)
-         WHERE true
-         ON CONFLICT (call_id, subject, identity) DO NOTHING
-         ON CONFLICT (identity) WHERE named = 1 DO NOTHING",
-    )
+/// Inserts what is new, counts what is not on the row that it repeats, and returns the ids that were not needed.
+///
+/// One step to the database for all tables: each costs the writer a change of threads and back.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    deliveries: &[PlannedDelivery<'_>],
+    bodies: Vec<u8>,
+    planned: &[Planned<'_>],
+) -> Result<BTreeSet<i64>, StoreError> {
+    let inserted = sqlx::query(concat!(
+        insert_deliveries_sql!("$1", "$2"),
+        ";",
+        insert_notifications_sql!("$3"),
+        " ON CONFLICT (call_id, subject, identity) DO NOTHING
+          ON CONFLICT (identity) WHERE named = 1 DO NOTHING",
+    ))
     .bind(json(deliveries)?)
     .bind(bodies)
-    .bind(json(&rows)?)
+    .bind(notification_rows(planned)?)
     .execute(&mut *connection)
     .await?
     .rows_affected();
@@ -70,8 +114,10 @@ async fn count_duplicates(connection: &mut SqliteConnection, planned: &[Planned<
     let repeats: Vec<&Planned<'_>> = planned.iter().filter(|row| !new.contains(&row.id)).collect();
     let of = |named: bool| -> Vec<_> {
         let rows = repeats.iter().filter(|row| row.named == named);
-        rows.map(|row| (row.call.map_or(0, |(call, _)| call), &row.subject, hex(&row.identity), row.received_at.as_millisecond()))
-            .collect()
+        rows.map(|row| {
+            (row.call.as_ref().map_or(0, |(call, _)| *call), &row.subject, hex(&row.identity), row.received_at.as_millisecond())
+        })
+        .collect()
     };
     let (unnamed, named) = (of(false), of(true));
     if !named.is_empty() {

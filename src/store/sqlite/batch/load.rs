@@ -13,7 +13,7 @@ use crate::{
     domain::{
         call::CallStory,
         delivery::Content,
-        ids::PlatformId,
+        ids::{NotificationId, PlatformId},
         notification::{Fact, Notification},
         operation::{HeldFact, Lapse, Place},
     },
@@ -24,8 +24,11 @@ use crate::{
     },
 };
 
-/// The calls that a batch speaks of, by source and id.
-pub(super) type Calls<'a> = HashMap<(&'a str, &'a PlatformId), Call>;
+/// A source, and its id of a call.
+pub(super) type CallKey = (&'static str, PlatformId);
+
+/// The calls that a batch speaks of.
+pub(super) type Calls = HashMap<CallKey, Call>;
 
 /// A call, as it was and as the batch makes it.
 #[derive(Debug)]
@@ -46,10 +49,23 @@ pub(super) struct Call {
     /// As stored; `None` for a call of which this batch brings the first notification.
     pub(super) before: Option<CallStory>,
     pub(super) story: CallStory,
-    /// Whether anything new was told of it.
-    pub(super) told: bool,
     /// The story while the plan is made, when it is not yet known what is a duplicate: for lateness alone.
     pub(super) expected: CallStory,
+    /// What is known about its operations, by subject.
+    pub(super) stories: BTreeMap<String, Story>,
+    /// Whether that is all there is.
+    pub(super) whole: bool,
+    /// The notifications that the batch adds.
+    pub(super) news: BTreeSet<NotificationId>,
+    /// The last of those before, as far as that is known.
+    pub(super) last: i64,
+    /// When it was remembered as it is; see [`Known`](super::Known).
+    pub(super) learnt: Option<u64>,
+}
+
+/// What a delivery says of calls.
+pub(super) fn about(job: &Job) -> impl Iterator<Item = (CallKey, &Notification)> {
+    notifications(job).iter().filter_map(|item| Some(((job.delivery.source, item.call.clone()?), item)))
 }
 
 fn notifications(job: &Job) -> &[Notification] {
@@ -64,27 +80,28 @@ type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, 
 
 /// Begins the transaction, and loads the calls that the batch speaks of and the facts of the operations that it does: one step to the
 /// database, because each costs the writer a change of threads and back.
-pub(super) async fn begin<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]) -> Result<(Calls<'a>, Stories), StoreError> {
-    let about =
-        |job: &'a Job| notifications(job).iter().filter_map(|item| Some((job.delivery.source, item.call.as_ref()?, item)));
-    let asked: BTreeSet<(&str, &PlatformId)> =
-        jobs.iter().flat_map(|job| about(job).map(|(source, call, _)| (source, call))).collect();
-    let subjects: BTreeSet<(&str, &PlatformId, &str)> = jobs
+///
+/// Also returns what the database says of the writing of others ([`Known::see`](super::Known::see)).
+pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Result<(Calls, i64), StoreError> {
+    let asked: BTreeSet<CallKey> = jobs.iter().flat_map(|job| about(job).map(|(key, _)| key)).collect();
+    let subjects: BTreeSet<(&str, PlatformId, &str)> = jobs
         .iter()
         .flat_map(about)
-        .filter(|(.., item)| matches!(item.facts.fact, Fact::Operation(_)))
-        .map(|(source, call, item)| (source, call, item.subject.as_str()))
+        .filter(|(_, item)| matches!(item.facts.fact, Fact::Operation(_)))
+        .map(|((source, call), item)| (source, call, item.subject.as_str()))
         .collect();
     let rows: Vec<SqliteRow> = sqlx::query(
         "BEGIN IMMEDIATE;
 
+         SELECT data_version FROM pragma_data_version;
+
          SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
                 lapses_at, settled, requested
-         FROM json_each(?1) AS asked
+         FROM json_each($1) AS asked
          CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0;
 
          SELECT notification.call_id, subject, notification.id, identity, received_at, disposition = 'late', facts
-         FROM jsonb_each(?2) AS asked
+         FROM jsonb_each($2) AS asked
          CROSS JOIN call ON call.call_id = asked.value ->> 1 AND call.source = asked.value ->> 0
          CROSS JOIN notification ON notification.call_id = call.id AND notification.subject = asked.value ->> 2
          WHERE disposition <> 'quarantined'",
@@ -93,31 +110,30 @@ pub(super) async fn begin<'a>(connection: &mut SqliteConnection, jobs: &'a [Job]
     .bind(json(&subjects)?)
     .fetch_all(connection)
     .await?;
-    let asked: Vec<_> = asked.into_iter().collect();
-    let (mut calls, mut stories) = (Calls::new(), Stories::new());
+    let asked: Vec<CallKey> = asked.into_iter().collect();
+    let (mut calls, mut keys, mut version) = (Calls::new(), HashMap::new(), 0);
     for row in rows {
-        // the two selections are told apart by their widths
-        if row.len() == 11 {
+        // the selections are told apart by their widths, and the calls come before the facts
+        if row.len() == 1 {
+            version = row.try_get(0)?;
+        } else if row.len() == 11 {
             let (key, call) = read_call(CallRow::from_row(&row)?, &asked)?;
-            calls.insert(key, call);
-        } else if let Some((call, subject, held)) = projection::read_held(FromRow::from_row(&row)?)? {
-            stories.entry((call, subject)).or_default().before.push(held);
-        }
-    }
-    for story in stories.values_mut() {
-        for held in std::mem::take(&mut story.before) {
+            keys.insert(call.id, key);
+            calls.insert(key.clone(), call);
+        } else if let Some((call, subject, held)) = projection::read_held(FromRow::from_row(&row)?)?
+            && let Some(call) = keys.get(&call).and_then(|key| calls.get_mut(*key))
+        {
+            let story = call.stories.entry(subject).or_default();
             story.end_with(&held);
             story.before.push(held);
         }
     }
-    Ok((calls, stories))
+    Ok((calls, version))
 }
 
-type Asked<'a> = (&'a str, &'a PlatformId);
-
-fn read_call<'a>(row: CallRow, asked: &[Asked<'a>]) -> Result<(Asked<'a>, Call), StoreError> {
+fn read_call(row: CallRow, asked: &[CallKey]) -> Result<(&CallKey, Call), StoreError> {
     let (at, id, receiver, audience, tenant, first_seen_at, data_key, story, lapses_at, settled, requested) = row;
-    let key = usize::try_from(at).ok().and_then(|at| asked.get(at)).copied();
+    let key = usize::try_from(at).ok().and_then(|at| asked.get(at));
     let story: Option<CallStory> = serde_json::from_str(&story).ok();
     let (Some(key), Some(story)) = (key, story) else {
         return Err(StoreError::Inconsistent { table: "call", column: "story", id });
@@ -133,10 +149,14 @@ fn read_call<'a>(row: CallRow, asked: &[Asked<'a>]) -> Result<(Asked<'a>, Call),
         settled,
         data_key,
         seal: None,
-        told: false,
         before: Some(story.clone()),
         expected: story.clone(),
         story,
+        stories: BTreeMap::new(),
+        whole: false,
+        news: BTreeSet::new(),
+        last: 0,
+        learnt: None,
     };
     Ok((key, call))
 }
@@ -157,9 +177,13 @@ impl Call {
             data_key: Some(wrapped),
             seal: Some(seal),
             before: None,
-            told: false,
             story: CallStory::default(),
             expected: CallStory::default(),
+            stories: BTreeMap::new(),
+            whole: true,
+            news: BTreeSet::new(),
+            last: 0,
+            learnt: None,
         })
     }
 
@@ -197,9 +221,6 @@ impl Call {
     }
 }
 
-/// The facts of the operations that a batch speaks of, by call and subject.
-pub(super) type Stories = BTreeMap<(i64, String), Story>;
-
 /// The facts about the operations of one subject, as they were and as the batch makes them.
 #[derive(Debug, Default)]
 pub(super) struct Story {
@@ -224,6 +245,15 @@ impl Story {
             return self.ends.once;
         }
         !held.fact.state.is_final() && self.ends.last.as_ref().is_some_and(|end| held.place() < *end)
+    }
+
+    /// Forgets the ends that were expected and have not come.
+    pub(super) fn expect_nothing(&mut self) {
+        self.ends = Ends::default();
+        for held in std::mem::take(&mut self.before) {
+            self.end_with(&held);
+            self.before.push(held);
+        }
     }
 
     /// Takes note of the end that a fact tells.

@@ -1,16 +1,20 @@
 //! One transaction: deliveries in, projections out.
 //!
-//! 1. [`load`]: the calls that are spoken of, and the facts of the operations that are
+//! 1. [`load`]: the calls that are spoken of, and the facts of the operations that are; unless they are [`known`]
 //! 2. [`plan`]: the rows: believe or quarantine, late or not, seal
 //! 3. [`insert`]; the unique constraint `notification_once` decides what is a duplicate
 //! 4. [`derive`]: what the new facts change, and save it with the change log
 //!
+//! Where nothing has to be asked, the plan and what it changes are made first, and then all is inserted and saved in one step.
+//!
 //! Each statement takes the whole batch as one JSON parameter, and statements that follow each other go together: a step to the
-//! database costs two changes of threads, a row hardly anything. `jsonb_each`
-//! hands out parsed rows, where `json_each` would write each out as text for every column to parse again.
+//! database costs two changes of threads, a row hardly anything. Their parameters are named (`$7`): a number (`?7`) would give its
+//! statement six more, which take the place of those that follow. `jsonb_each` hands out parsed rows, where `json_each` would write
+//! each out as text for every column to parse again.
 
 mod derive;
 mod insert;
+mod known;
 mod load;
 mod plan;
 
@@ -25,18 +29,22 @@ use sqlx::SqliteConnection;
 
 pub(super) use self::{
     derive::{Change, Changed, insert_changes},
+    known::Known,
     plan::{QUARANTINE, quarantine_subject},
 };
 use self::{
-    derive::{changed_calls, changed_operations, save_and_commit},
-    insert::insert,
-    load::begin,
+    derive::{change_rows, committed_at, derive, insert_changes_sql, save_and_commit, tell},
+    insert::{insert, insert_deliveries_sql, insert_notifications_sql, insert_people_sql, notification_rows},
+    known::nobody_else_sql,
+    load::{Call, begin},
     plan::{Plan, Planned, PlannedDelivery},
 };
 use super::{
+    facts,
     forwards::keep_heads,
+    is_refusal,
     positions::Positions,
-    projection,
+    projection::{self, save_calls_sql, save_operations_sql},
     strays::{followed_by, lead_home},
     work::Job,
 };
@@ -44,7 +52,7 @@ use crate::{
     domain::{
         delivery::Content,
         ids::{DeliveryId, NotificationId, Seq},
-        notification::{Disposition, Fact},
+        notification::Disposition,
         operation::State,
     },
     store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
@@ -82,31 +90,85 @@ pub(super) async fn record(
     positions: &mut Positions,
     jobs: &[Job],
 ) -> Result<Batched, StoreError> {
-    let (mut calls, stories) = begin(connection, jobs).await?;
-    let mut plan = Plan {
-        master,
-        positions,
-        calls: &mut calls,
-        stories,
-        deliveries: Vec::new(),
-        bodies: Vec::new(),
-        notifications: Vec::new(),
-        people: Vec::new(),
-        heads: Vec::new(),
-    };
-    for job in jobs {
-        plan.take(job)?;
+    let is_plain = positions.no_strays && jobs.iter().all(|job| job.delivery.head.is_none());
+    if is_plain && let Some((calls, version)) = positions.known.of(jobs) {
+        match record_at_once(connection, Plan::of(master, positions, calls, jobs)?, version, grace, jobs).await {
+            Ok(Some(batched)) => return Ok(batched),
+            Ok(None) => {}
+            Err(StoreError::Database(error)) if is_refusal(&error) => {
+                tracing::debug!(%error, "a batch is recorded anew: it is not as had been guessed");
+                sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+                positions.known.was_wrong();
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let Plan { mut stories, deliveries, bodies, notifications, people, heads, .. } = plan;
+    let (calls, version) = begin(connection, jobs).await?;
+    positions.known.see(version);
+    record_step_by_step(connection, Plan::of(master, positions, calls, jobs)?, grace, jobs).await
+}
+
+/// Records in one step to the database, given that what is known of the calls is all there is and that nothing is a copy.
+/// `None` if it takes more than that; then nothing is done.
+async fn record_at_once(
+    connection: &mut SqliteConnection,
+    plan: Plan<'_, '_>,
+    version: i64,
+    grace: Duration,
+    jobs: &[Job],
+) -> Result<Option<Batched>, StoreError> {
+    let Plan { positions, mut calls, deliveries, bodies, notifications, people, .. } = plan;
+    let new: Vec<&Planned<'_>> = notifications.iter().collect();
+    tell(&mut calls, &new, grace);
+    let derived = derive(positions, &mut calls, &new, &BTreeMap::new())?;
+    if !derived.gone.is_empty() {
+        return Ok(None);
+    }
+    sqlx::query(concat!(
+        "BEGIN IMMEDIATE; ",
+        nobody_else_sql!("$9"),
+        "; ",
+        insert_deliveries_sql!("$1", "$2"),
+        "; ",
+        insert_notifications_sql!("$3"),
+        "; ",
+        insert_people_sql!("$4"),
+        "; ",
+        save_calls_sql!("$5"),
+        "; ",
+        save_operations_sql!("$6"),
+        "; ",
+        insert_changes_sql!("$7", "$8"),
+        "; COMMIT"
+    ))
+    .bind(json(&deliveries)?)
+    .bind(bodies)
+    .bind(notification_rows(&notifications)?)
+    .bind(json(&people)?)
+    .bind(projection::call_rows(&derived.calls)?)
+    .bind(projection::operation_rows(&derived.operations)?)
+    .bind(change_rows(&derived.changes)?)
+    .bind(committed_at(positions))
+    .bind(version)
+    .execute(connection)
+    .await?;
+    positions.known.was_right();
+    positions.known.keep(calls);
+    let recorded = outcomes(jobs, &deliveries, &notifications, &BTreeSet::new());
+    Ok(Some(Batched { recorded, ..derived.batched() }))
+}
+
+/// Records what can be a copy of what came before, or the answer to a request: within the transaction that [`begin`] began.
+async fn record_step_by_step(
+    connection: &mut SqliteConnection,
+    plan: Plan<'_, '_>,
+    grace: Duration,
+    jobs: &[Job],
+) -> Result<Batched, StoreError> {
+    let Plan { positions, mut calls, deliveries, bodies, notifications, people, heads, .. } = plan;
     let duplicates = insert(connection, &deliveries, bodies, &notifications).await?;
     if !people.is_empty() {
-        sqlx::query(
-            "INSERT INTO person (call_id, token) SELECT value ->> 0, unhex(value ->> 1) FROM jsonb_each(?1) WHERE true
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(json(&people)?)
-        .execute(&mut *connection)
-        .await?;
+        sqlx::query(insert_people_sql!("$1")).bind(json(&people)?).execute(&mut *connection).await?;
     }
     if !heads.is_empty() {
         let quarantined = |planned: &&Planned<'_>| planned.disposition == Disposition::Quarantined;
@@ -117,40 +179,36 @@ pub(super) async fn record(
         keep_heads(connection, &heads, &told).await?;
     }
 
-    let mut batched = Batched { recorded: outcomes(jobs, &deliveries, &notifications, &duplicates), ..Batched::default() };
-    let mut changes: Vec<Change> = Vec::new();
-    // by call: where requests are known, what is told of the call itself can be the end of one
-    let mut of_calls: BTreeMap<i64, BTreeSet<NotificationId>> = BTreeMap::new();
-    for planned in notifications.iter().filter(|planned| !duplicates.contains(&planned.id)) {
-        planned.tell(&mut calls, &mut stories);
-        if let (Some((call, _)), Fact::Call(_) | Fact::Participants(_)) = (planned.call, &planned.facts.fact) {
-            of_calls.entry(call).or_default().insert(NotificationId(Seq(planned.id)));
-        }
-        batched.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
-        changes.push(Change::notification(planned));
-    }
-    for call in calls.values_mut() {
-        call.fix_lapse(grace);
-    }
-    let saved_calls = changed_calls(positions, &calls, &mut changes);
-    let (saved, gone) =
-        changed_operations(connection, positions, &calls, (stories, of_calls), &mut batched, &mut changes).await?;
-    let new = notifications.iter().filter(|planned| !duplicates.contains(&planned.id) && planned.call.is_some());
+    let new: Vec<&Planned<'_>> = notifications.iter().filter(|planned| !duplicates.contains(&planned.id)).collect();
+    tell(&mut calls, &new, grace);
+    // where requests are known, what is told of the call itself can be the end of one
+    let requested = calls.values().filter(|call| call.requested && !call.news.is_empty()).map(|call| call.id).collect();
+    let held = facts::of_calls(connection, &requested).await?;
+    let derived = derive(positions, &mut calls, &new, &held)?;
     let leads: BTreeSet<i64> = if positions.no_strays {
         BTreeSet::new()
     } else {
-        new.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
+        let believed = new.iter().filter(|planned| planned.call.is_some());
+        believed.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
     };
-    batched.lines = changes.len();
-    if leads.is_empty() && gone.is_empty() {
-        save_and_commit(connection, positions, &saved_calls, &saved, &changes).await?;
-        return Ok(batched);
+    let recorded = outcomes(jobs, &deliveries, &notifications, &duplicates);
+    if leads.is_empty() && derived.gone.is_empty() {
+        save_and_commit(connection, positions, &derived).await?;
+        if !duplicates.is_empty() {
+            calls.values_mut().for_each(Call::expect_nothing);
+        }
+        positions.known.keep(calls);
+        return Ok(Batched { recorded, ..derived.batched() });
     }
-    projection::save_calls(connection, &saved_calls).await?;
-    projection::save_operations(connection, &saved, &gone).await?;
-    insert_changes(connection, positions, &changes).await?;
-    batched.add(lead_home(connection, positions, &leads).await?);
+    projection::save_calls(connection, &derived.calls).await?;
+    projection::save_operations(connection, &derived.operations, &derived.gone).await?;
+    insert_changes(connection, positions, &derived.changes).await?;
+    let mut batched = Batched { recorded, ..derived.batched() };
+    let home = lead_home(connection, positions, &leads).await?;
     sqlx::query("COMMIT").execute(connection).await?;
+    // what led a request home has changed calls besides
+    positions.known.doubt();
+    batched.add(home);
     Ok(batched)
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     hex,
-    load::{Call, Calls, Stories},
+    load::{Call, CallKey, Calls},
 };
 use crate::{
     domain::{
@@ -30,8 +30,7 @@ use crate::{
 pub(super) struct Plan<'a, 'j> {
     pub(super) master: &'a MasterKey,
     pub(super) positions: &'a mut Positions,
-    pub(super) calls: &'a mut Calls<'j>,
-    pub(super) stories: Stories,
+    pub(super) calls: Calls,
     pub(super) deliveries: Vec<PlannedDelivery<'j>>,
     /// The sealed bodies, one behind the other.
     pub(super) bodies: Vec<u8>,
@@ -68,7 +67,7 @@ pub(super) struct Planned<'j> {
     /// Its place in the body, counted from 0.
     pub(super) item: usize,
     /// The believed call: its position and its key among the batch's calls.
-    pub(super) call: Option<(i64, (&'j str, &'j PlatformId))>,
+    pub(super) call: Option<(i64, CallKey)>,
     pub(super) subject: String,
     pub(super) source: &'j str,
     /// Of the token that brought it.
@@ -84,8 +83,31 @@ pub(super) struct Planned<'j> {
     pub(super) personal: Option<Vec<u8>>,
 }
 
-impl<'j> Plan<'_, 'j> {
-    pub(super) fn take(&mut self, job: &'j Job) -> Result<(), StoreError> {
+impl<'a, 'j> Plan<'a, 'j> {
+    /// The plan of these deliveries, given the calls that they speak of; one that is not among them begins here.
+    pub(super) fn of(
+        master: &'a MasterKey,
+        positions: &'a mut Positions,
+        calls: Calls,
+        jobs: &'j [Job],
+    ) -> Result<Self, StoreError> {
+        let mut plan = Self {
+            master,
+            positions,
+            calls,
+            deliveries: Vec::new(),
+            bodies: Vec::new(),
+            notifications: Vec::new(),
+            people: Vec::new(),
+            heads: Vec::new(),
+        };
+        for job in jobs {
+            plan.take(job)?;
+        }
+        Ok(plan)
+    }
+
+    fn take(&mut self, job: &'j Job) -> Result<(), StoreError> {
         let delivery = self.positions.next().0;
         let first = self.notifications.len();
         match &job.delivery.content {
@@ -136,8 +158,8 @@ impl<'j> Plan<'_, 'j> {
             }
             return Ok(planned);
         };
-        let key = (job.delivery.source, call_id);
-        let call = match self.calls.entry(key) {
+        let key = (job.delivery.source, call_id.clone());
+        let call = match self.calls.entry(key.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Call::begin(job, self.positions.next().0, self.master)?),
         };
@@ -151,7 +173,7 @@ impl<'j> Plan<'_, 'j> {
         }
         planned.call = Some((call.id, key));
         let late = match planned.held() {
-            Some(held) => is_late(call, &mut self.stories, &held, &planned.subject),
+            Some(held) => is_late(call, &held, &planned.subject),
             None => call.expected.is_over(),
         };
         if late && planned.recognized {
@@ -201,12 +223,13 @@ impl<'j> Plan<'_, 'j> {
     fn delivery(&mut self, job: &'j Job, id: i64, first: usize) -> Result<(), StoreError> {
         let body = &job.delivery.body;
         let items = self.notifications.get(first..).unwrap_or_default();
-        let call = items.first().and_then(|item| item.call).filter(|call| items.iter().all(|item| item.call == Some(*call)));
+        let call = items.first().and_then(|item| item.call.clone());
+        let call = call.filter(|call| items.iter().all(|item| item.call.as_ref() == Some(call)));
         let sealed = |seal: &Seal| -> Result<_, SealError> {
             let head = job.delivery.head.as_ref().map(|head| seal.seal(&head_place(id), &head.headers)).transpose()?;
             Ok((seal.seal(&body_place(id), body)?, head))
         };
-        let of_call = match call.and_then(|(_, key)| self.calls.get_mut(&key)) {
+        let of_call = match call.as_ref().and_then(|(_, key)| self.calls.get_mut(key)) {
             Some(call) => call.seal(self.master)?,
             None => None,
         };
@@ -275,24 +298,22 @@ pub(in crate::store::sqlite) const QUARANTINE: &str = "quarantine/";
 
 /// Whether the story that this belongs to is over: the operation's own, for all else the call's. Where the platform says no
 /// more after the end of a call, all that comes is late.
-fn is_late(call: &Call, stories: &mut Stories, item: &HeldFact, subject: &str) -> bool {
-    let story = stories.entry((call.id, subject.to_owned())).or_default();
+fn is_late(call: &mut Call, item: &HeldFact, subject: &str) -> bool {
+    let story = call.stories.entry(subject.to_owned()).or_default();
     let late = story.is_over_for(item);
     story.end_with(item);
     late || call.expected.release.is_some()
 }
 
-impl<'j> Planned<'j> {
+impl Planned<'_> {
     /// Adds what it says to its call and its operation.
-    pub(super) fn tell(&self, calls: &mut Calls<'j>, stories: &mut Stories) {
-        let Some((id, key)) = self.call else { return };
-        if let Some(call) = calls.get_mut(&key) {
-            call.told = true;
-            call.story.absorb(NotificationId(Seq(self.id)), &self.facts, self.correlation, self.received_at);
-        }
+    pub(super) fn tell(&self, calls: &mut Calls) {
+        let Some(call) = self.call.as_ref().and_then(|(_, key)| calls.get_mut(key)) else { return };
+        call.story.absorb(NotificationId(Seq(self.id)), &self.facts, self.correlation, self.received_at);
         if let Some(held) = self.held() {
-            stories.entry((id, self.subject.clone())).or_default().new.push(held);
+            call.stories.entry(self.subject.clone()).or_default().new.push(held);
         }
+        call.news.insert(NotificationId(Seq(self.id)));
     }
 
     /// What it says about an operation, if it does.

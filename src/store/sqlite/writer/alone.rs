@@ -34,6 +34,7 @@ impl Writer {
         let master = Arc::clone(&self.master);
         let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        positions.known.doubt();
         let recorded = requests::record_request(&mut transaction, &master, positions, request).await?;
         transaction.commit().await?;
         Ok(recorded)
@@ -66,6 +67,7 @@ impl Writer {
         let master = Arc::clone(&self.master);
         let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        positions.known.doubt();
         let batched = requests::record_answer(&mut transaction, &master, positions, request, at, facts, call).await?;
         transaction.commit().await?;
         Ok(batched)

@@ -40,6 +40,9 @@ impl Writer {
         if let Err(error) = self.try_retain().await {
             // what ails it will be noticed by the next commit
             tracing::warn!(%error, "what has been kept for long enough could not be removed yet");
+            if let Some(positions) = &mut self.positions {
+                positions.known.doubt();
+            }
             self.retention.rest();
             self.connection = None;
         }
@@ -50,6 +53,11 @@ impl Writer {
         let now = self.clock.now();
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let step = self.retention.step(connection, now).await?;
+        if step.removed.calls + step.removed.notifications > 0
+            && let (Some(positions), Some(since)) = (&mut self.positions, self.retention.latest(now))
+        {
+            positions.known.forget_idle(since);
+        }
         if step.removed != Removed::default() {
             tracing::debug!(removed = ?step.removed, "removed what has been kept for long enough");
         }
@@ -81,6 +89,7 @@ impl Writer {
         if due.is_empty() {
             return Ok(None);
         }
+        positions.known.doubt_all(&due.iter().map(|call| call.id).collect());
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let settled = settle::settle(&mut transaction, positions, &due).await?;
         transaction.commit().await?;
