@@ -1,6 +1,7 @@
 //! How the derived rows are loaded and saved. Shared by the writer and by `db rebuild`.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::SqliteConnection;
 
@@ -18,7 +19,7 @@ use crate::{
     store::StoreError,
 };
 
-/// The statement that saves what operations have become, with its parameter: JSON of [`operation_rows`].
+/// The statement that saves what operations have become, with its parameter: JSON of [`operation_row`]s.
 macro_rules! save_operations_sql {
     ($rows:literal) => {
         concat!(
@@ -49,7 +50,7 @@ macro_rules! save_operations_sql {
 }
 pub(super) use save_operations_sql;
 
-/// The statement that saves calls, with its parameter: JSON of [`call_rows`].
+/// The statement that saves calls, with its parameter: JSON of [`call_row`]s.
 macro_rules! save_calls_sql {
     ($rows:literal) => {
         concat!(
@@ -194,7 +195,7 @@ pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<String, StoreEr
     json(&saved.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?)
 }
 
-fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
+pub(super) fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
     let SavedOperation { call, subject, operation, found_by } = saved;
     let milliseconds = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
     let id = operation.operation_id.as_ref().map(PlatformId::as_str);
@@ -236,17 +237,15 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
 }
 
 pub(super) fn call_rows(saved: &[SavedCall]) -> Result<String, StoreError> {
-    let rows: Vec<_> = saved
-        .iter()
-        .map(|call| {
-            let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
-            let state = call.story.state().map(CallState::as_str);
-            let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
-            let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup::hash(id.as_str()));
-            let connected = hash(call.story.connected_as.as_ref());
-            let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at, connected);
-            (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
-        })
-        .collect();
-    json(&rows)
+    json(&saved.iter().map(call_row).collect::<Vec<_>>())
+}
+
+pub(super) fn call_row(call: &SavedCall) -> impl Serialize {
+    let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
+    let state = call.story.state().map(CallState::as_str);
+    let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
+    let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup::hash(id.as_str()));
+    let connected = hash(call.story.connected_as.as_ref());
+    let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at, connected);
+    (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Opened,
-    batch::{self, Batched},
+    batch::{self, Batched, Group, Terms},
     checkpoint::Checkpointer,
     is_refusal,
     lookup::Steps,
@@ -33,14 +33,11 @@ use super::{
 };
 use crate::{
     domain::{clock::Clock, request::AnswerFacts},
-    store::{
-        Changes, Committed, MasterKey, Observer, Options, RecordError, Recorded, StoreError, courier, rejections::RejectionRing,
-    },
+    store::{Changes, Committed, Observer, Options, RecordError, StoreError, courier, rejections::RejectionRing},
 };
 
-/// The most deliveries in one commit, and the most bytes of their bodies.
-const GROUP_DELIVERIES: usize = 512;
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// For how long deliveries go before everything else, while more of them come.
+const STRETCH: Duration = Duration::from_millis(25);
 /// How often rejections are flushed, and an unwritable ledger is probed.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -48,9 +45,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(in crate::store) struct Writer {
     connection: Option<SqliteConnection>,
     connect: SqliteConnectOptions,
-    master: Arc<MasterKey>,
+    terms: Terms,
     clock: Clock,
-    grace: Duration,
     positions: Option<Positions>,
     observer: Observer,
     jobs: mpsc::Receiver<Work>,
@@ -78,9 +74,8 @@ impl Writer {
         Self {
             connection: Some(opened.writer),
             connect: opened.connect.clone(),
-            master: opened.master,
+            terms: Terms { master: opened.master, grace: options.disconnect_grace },
             clock: options.clock.clone(),
-            grace: options.disconnect_grace,
             positions: None,
             observer: Arc::clone(&options.observer),
             jobs,
@@ -143,7 +138,7 @@ impl Writer {
         let mut next = Some(work);
         while let Some(work) = next.take() {
             match work {
-                Work::Delivery(job) => next = self.commit_group(job).await,
+                Work::Delivery(job) => next = self.commit_groups(job).await,
                 Work::Progress { progress, reply } => {
                     let kept = self.commit_progress(&progress).await;
                     let _gone = reply.send(kept);
@@ -166,31 +161,50 @@ impl Writer {
         }
     }
 
-    /// Commits this delivery and those that wait behind it; returns what else it met.
-    async fn commit_group(&mut self, first: Job) -> Option<Work> {
-        let mut met = None;
-        let mut bytes = first.delivery.body.len();
-        let mut jobs = vec![first];
-        while jobs.len() < GROUP_DELIVERIES && bytes < GROUP_BYTES {
-            let job = match self.jobs.try_recv() {
-                Ok(Work::Delivery(job)) => job,
-                Ok(other) => {
-                    met = Some(other);
-                    break;
+    /// Commits this delivery, those that wait behind it, and for a while those that come meanwhile; returns what else it met.
+    async fn commit_groups(&mut self, first: Job) -> Option<Work> {
+        let until = Instant::now() + STRETCH;
+        let mut waiting = Waiting::default();
+        waiting.meet(Work::Delivery(first), &self.terms, self.positions.as_mut());
+        loop {
+            let Self { terms, positions, jobs, .. } = self;
+            waiting.fill(terms, positions.as_mut(), || jobs.try_recv().ok());
+            let Waiting { group, met } = waiting;
+            let count = group.jobs.len();
+            // what is planned has its positions, so it goes before anything else; others want their turn
+            let may_plan = met.is_none() && Instant::now() < until;
+            let next = self.commit(group, may_plan).await;
+            self.copy_log_back(count).await;
+            if next.group.jobs.is_empty() {
+                return met.or(next.met);
+            }
+            waiting = next;
+        }
+    }
+
+    /// Commits a group and answers its callers; returns those who came meanwhile, if they may be planned.
+    async fn commit(&mut self, mut group: Group, may_plan: bool) -> Waiting {
+        let started = Instant::now();
+        let mut next = Waiting::default();
+        match self.try_commit(&mut group, may_plan.then_some(&mut next)).await {
+            Ok(mut batched) => {
+                if batched.was_asked {
+                    next.group.ask();
                 }
-                Err(_empty) => break,
-            };
-            bytes += job.delivery.body.len();
-            jobs.push(job);
+                self.set_writable(true);
+                let recorded = std::mem::take(&mut batched.recorded);
+                self.tell(started.elapsed(), group.jobs.len(), batched);
+                courier::send(group.jobs.into_iter().zip(recorded.into_iter().map(Ok)));
+            }
+            Err(error) => {
+                next.group.ask();
+                match self.failed(&error) {
+                    RecordError::Refused if group.jobs.len() > 1 => self.commit_one_by_one(group.jobs).await,
+                    error => courier::send(group.jobs.into_iter().map(|job| (job, Err(error)))),
+                }
+            }
         }
-        let count = jobs.len();
-        match self.commit(&jobs).await {
-            Ok(recorded) => courier::send(jobs.into_iter().zip(recorded.into_iter().map(Ok))),
-            Err(RecordError::Refused) if jobs.len() > 1 => self.commit_one_by_one(jobs).await,
-            Err(error) => courier::send(jobs.into_iter().map(|job| (job, Err(error)))),
-        }
-        self.copy_log_back(count).await;
-        met
+        next
     }
 
     async fn commit_one_by_one(&mut self, jobs: Vec<Job>) {
@@ -200,32 +214,35 @@ impl Writer {
                 job.answer(Err(error));
                 continue;
             }
-            let recorded = self.commit(std::slice::from_ref(&job)).await;
+            let started = Instant::now();
+            let mut group = Group::asking(vec![job]);
+            let recorded = match self.try_commit(&mut group, None).await {
+                Ok(mut batched) => {
+                    self.set_writable(true);
+                    let recorded = batched.recorded.pop().ok_or(RecordError::Refused);
+                    self.tell(started.elapsed(), 1, batched);
+                    recorded
+                }
+                Err(error) => Err(self.failed(&error)),
+            };
             // What ails the database ails it for the rest as well; each would wait for it in turn.
             unavailable = recorded.as_ref().err().copied().filter(|error| *error != RecordError::Refused);
-            job.answer(recorded.and_then(|mut recorded| recorded.pop().ok_or(RecordError::Refused)));
+            courier::send(group.jobs.into_iter().zip([recorded]));
         }
     }
 
-    async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Recorded>, RecordError> {
-        let started = Instant::now();
-        match self.try_commit(jobs).await {
-            Ok(mut batched) => {
-                self.set_writable(true);
-                let recorded = std::mem::take(&mut batched.recorded);
-                self.tell(started.elapsed(), jobs.len(), batched);
-                Ok(recorded)
+    /// Commits a group. Fills the next one beside it, if there is one given.
+    async fn try_commit(&mut self, group: &mut Group, mut next: Option<&mut Waiting>) -> Result<Batched, StoreError> {
+        let Self { connection, positions, connect, clock, terms, jobs, .. } = self;
+        let (opened, positions) = open(connection, positions, connect, clock).await?;
+        let fill = |positions: &mut Positions| {
+            if let Some(next) = next.as_deref_mut() {
+                next.fill(terms, Some(positions), || jobs.try_recv().ok());
             }
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    async fn try_commit(&mut self, jobs: &[Job]) -> Result<Batched, StoreError> {
-        let (master, grace) = (Arc::clone(&self.master), self.grace);
-        let (connection, positions) = self.connect().await?;
-        let recorded = batch::record(connection, &master, grace, positions, jobs).await;
+        };
+        let recorded = batch::record(opened, terms, positions, group, fill).await;
         // where nothing is open that is no success either
-        if recorded.is_err() && sqlx::query("ROLLBACK").execute(connection).await.is_err() {
+        if recorded.is_err() && sqlx::query("ROLLBACK").execute(opened).await.is_err() {
             self.connection = None;
         }
         recorded
@@ -233,15 +250,7 @@ impl Writer {
 
     /// Makes the connection anew if the last failure took it, and learns where the positions stand.
     async fn connect(&mut self) -> Result<(&mut SqliteConnection, &mut Positions), StoreError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(self.connect.connect().await?),
-        };
-        let positions = match &mut self.positions {
-            Some(positions) => positions,
-            none => none.insert(Positions::of(&mut *connection, self.clock.clone()).await?),
-        };
-        Ok((connection, positions))
+        open(&mut self.connection, &mut self.positions, &self.connect, &self.clock).await
     }
 
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
@@ -330,4 +339,49 @@ impl Writer {
         }
         changed
     }
+}
+
+/// What waits for the writer.
+#[derive(Default)]
+struct Waiting {
+    group: Group,
+    /// What came behind the group and does not go with it.
+    met: Option<Work>,
+}
+
+impl Waiting {
+    /// Adds what is in the queue by now.
+    fn fill(&mut self, terms: &Terms, mut positions: Option<&mut Positions>, mut receive: impl FnMut() -> Option<Work>) {
+        while self.met.is_none()
+            && let Some(work) = receive()
+        {
+            self.meet(work, terms, positions.as_deref_mut());
+        }
+    }
+
+    /// Adds this to the group if it goes with it.
+    fn meet(&mut self, work: Work, terms: &Terms, positions: Option<&mut Positions>) {
+        self.met = match work {
+            Work::Delivery(job) => self.group.add(job, terms, positions).map(Work::Delivery),
+            other => Some(other),
+        };
+    }
+}
+
+/// The connection, anew if the last failure took it, and where the positions stand.
+async fn open<'a>(
+    connection: &'a mut Option<SqliteConnection>,
+    positions: &'a mut Option<Positions>,
+    connect: &SqliteConnectOptions,
+    clock: &Clock,
+) -> Result<(&'a mut SqliteConnection, &'a mut Positions), StoreError> {
+    let connection = match connection {
+        Some(connection) => connection,
+        none => none.insert(connect.connect().await?),
+    };
+    let positions = match positions {
+        Some(positions) => positions,
+        none => none.insert(Positions::of(&mut *connection, clock.clone()).await?),
+    };
+    Ok((connection, positions))
 }

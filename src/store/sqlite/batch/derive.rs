@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::SqliteConnection;
 
 use super::{
-    Batched, hex, json,
+    Batched, hex,
+    insert::Rows,
     load::{Call, Calls},
     plan::Planned,
 };
@@ -26,12 +27,14 @@ use crate::{
     },
 };
 
-/// The statement that writes lines of the change log, with its parameters: JSON of [`change_rows`], and the time. Two kinds of rows,
+/// The statement that writes lines of the change log, with its parameters: JSON of [`Lines`], and the time. Two kinds of rows,
 /// because each column of a row costs as much as all that is done with it.
 macro_rules! insert_changes_sql {
-    ($rows:literal, $at:literal) => {
+    ($or:literal, $rows:literal, $at:literal) => {
         concat!(
-            "INSERT INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash, token_hash)
+            "INSERT ",
+            $or,
+            " INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash, token_hash)
              SELECT value ->> 0, ",
             $at,
             ", value ->> 1, value ->> 2, value ->> 3, NULL, NULL, NULL, value ->> 4 FROM jsonb_each(",
@@ -65,33 +68,43 @@ impl Derived {
     /// What is to be told of it, but for what was recorded.
     pub(super) fn batched(self) -> Batched {
         let (changed, kinds, finals, lines) = (self.told, self.kinds, self.finals, self.changes.len());
-        Batched { recorded: Vec::new(), changed, kinds, finals, lines }
+        Batched { changed, kinds, finals, lines, ..Batched::default() }
     }
 }
 
-/// Adds what is new to the calls that it is about.
-pub(super) fn tell(calls: &mut Calls, new: &[&Planned<'_>], grace: Duration) {
-    for planned in new {
+/// What a batch tells, as it is added to the calls that it is about.
+#[derive(Default)]
+pub(super) struct Told {
+    changes: Vec<Change>,
+    kinds: Vec<Option<String>>,
+}
+
+impl Told {
+    /// Adds what is new.
+    pub(super) fn add(&mut self, planned: &Planned<'_>, calls: &mut Calls) {
         planned.tell(calls);
+        self.changes.push(Change::notification(planned));
+        self.kinds.push(planned.recognized.then(|| planned.facts.kind.clone()));
     }
-    for call in calls.values_mut() {
-        call.fix_lapse(grace);
-    }
-}
 
-/// What the new facts change. Of calls of which requests are known, `held` is all that is told.
-pub(super) fn derive(
-    positions: &mut Positions,
-    calls: &mut Calls,
-    new: &[&Planned<'_>],
-    held: &BTreeMap<i64, CallFacts>,
-) -> Result<Derived, StoreError> {
-    let mut changes: Vec<Change> = new.iter().map(|planned| Change::notification(planned)).collect();
-    let kinds = new.iter().map(|planned| planned.recognized.then(|| planned.facts.kind.clone())).collect();
-    let saved = changed_calls(positions, calls, &mut changes);
-    let Changed { saved: operations, gone, changes: of_operations, told, finals } = changed_operations(positions, calls, held)?;
-    changes.extend(of_operations);
-    Ok(Derived { calls: saved, operations, gone, changes, told, finals, kinds })
+    /// What that changes. Of calls of which requests are known, `held` is all that is told.
+    pub(super) fn derive(
+        self,
+        positions: &mut Positions,
+        calls: &mut Calls,
+        grace: Duration,
+        held: &BTreeMap<i64, CallFacts>,
+    ) -> Result<Derived, StoreError> {
+        let Self { mut changes, kinds } = self;
+        for call in calls.values_mut() {
+            call.fix_lapse(grace);
+        }
+        let saved = changed_calls(positions, calls, &mut changes);
+        let Changed { saved: operations, gone, changes: of_operations, told, finals } =
+            changed_operations(positions, calls, held)?;
+        changes.extend(of_operations);
+        Ok(Derived { calls: saved, operations, gone, changes, told, finals, kinds })
+    }
 }
 
 /// The calls that are to be saved.
@@ -157,12 +170,12 @@ pub(super) async fn save_and_commit(
         ";",
         save_operations_sql!("$2"),
         ";",
-        insert_changes_sql!("$3", "$4"),
+        insert_changes_sql!("OR ABORT", "$3", "$4"),
         "; COMMIT"
     ))
     .bind(projection::call_rows(&derived.calls)?)
     .bind(projection::operation_rows(&derived.operations)?)
-    .bind(change_rows(&derived.changes)?)
+    .bind(Lines::of(&derived.changes)?.finish())
     .bind(committed_at(positions))
     .execute(connection)
     .await?;
@@ -272,24 +285,44 @@ pub(in crate::store::sqlite) async fn insert_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query(insert_changes_sql!("$1", "$2"))
-        .bind(change_rows(changes)?)
+    sqlx::query(insert_changes_sql!("OR ABORT", "$1", "$2"))
+        .bind(Lines::of(changes)?.finish())
         .bind(committed_at(positions))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-pub(super) fn change_rows(changes: &[Change]) -> Result<String, StoreError> {
-    let (mut others, mut operations) = (Vec::new(), Vec::new());
-    for change in changes {
+/// Lines of the change log on their way to their rows.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    others: Rows,
+    operations: Rows,
+    pub(super) count: usize,
+}
+
+impl Lines {
+    pub(super) fn of(changes: &[Change]) -> Result<Self, StoreError> {
+        let mut lines = Self::default();
+        for change in changes {
+            lines.push(change)?;
+        }
+        Ok(lines)
+    }
+
+    pub(super) fn push(&mut self, change: &Change) -> Result<(), StoreError> {
         let Change { seq, kind, call, operation, state, found_by, token_hash } = change;
+        self.count += 1;
         match operation {
-            Some(operation) => operations.push((seq, call, state, operation, found_by.0, found_by.1)),
-            None => others.push((seq, kind, call, state, token_hash)),
+            Some(operation) => self.operations.push(&(seq, call, state, operation, found_by.0, found_by.1)),
+            None => self.others.push(&(seq, kind, call, state, token_hash)),
         }
     }
-    json(&(others, operations))
+
+    /// As JSON.
+    pub(super) fn finish(self) -> String {
+        format!("[{},{}]", self.others.finish(), self.operations.finish())
+    }
 }
 
 /// In milliseconds.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::{
@@ -10,18 +11,18 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// The statement that inserts deliveries, with its parameters: JSON of [`PlannedDelivery`], and the sealed bodies one behind the other.
+/// The statement that inserts deliveries, with its parameters: JSON of [`delivery_row`]s, and the sealed bodies one behind the other.
 macro_rules! insert_deliveries_sql {
-    ($rows:literal, $bodies:literal) => {
+    ($or:literal, $rows:literal, $bodies:literal) => {
         concat!(
-            "INSERT INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for,
+            "INSERT ",
+            $or,
+            " INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for,
                                    data_key, body)
-             SELECT value ->> 'id', value ->> 'source', value ->> 'receiver', value ->> 'received_at', value ->> 'audience',
-                    value ->> 'tenant_id', value ->> 'token_hash', value -> 'correlation',
-                    value ->> 'sealed_for', unhex(value ->> 'data_key'),
-                    substr(",
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, nullif(value -> 7, 'null'), value ->> 8,
+                    unhex(value ->> 9), substr(",
             $bodies,
-            ", value ->> 'body_at', value ->> 'body_length')
+            ", value ->> 10, value ->> 11)
              FROM jsonb_each(",
             $rows,
             ")"
@@ -30,11 +31,13 @@ macro_rules! insert_deliveries_sql {
 }
 pub(super) use insert_deliveries_sql;
 
-/// The statement that inserts notifications, with its parameter: JSON of [`notification_rows`].
+/// The statement that inserts notifications, with its parameter: JSON of [`notification_row`]s.
 macro_rules! insert_notifications_sql {
-    ($rows:literal) => {
+    ($or:literal, $rows:literal) => {
         concat!(
-            "INSERT INTO notification
+            "INSERT ",
+            $or,
+            " INTO notification
                  (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
                   source, named, item)
              SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
@@ -62,18 +65,39 @@ macro_rules! insert_people_sql {
 }
 pub(super) use insert_people_sql;
 
-pub(super) fn notification_rows(planned: &[Planned<'_>]) -> Result<String, StoreError> {
-    let rows: Vec<_> = planned
-        .iter()
-        .map(|row| {
-            let (call, at) = (row.call.as_ref().map_or(0, |(call, _)| *call), row.received_at.as_millisecond());
-            let personal = row.personal.as_deref().map(hex);
-            let disposition = row.disposition.as_str();
-            let whose = (row.source, row.named, row.item);
-            (row.id, row.delivery, call, &row.subject, hex(&row.identity), at, disposition, &row.facts, personal, whose)
-        })
-        .collect();
-    json(&rows)
+/// Its body lies behind so many bytes of other bodies.
+pub(super) fn delivery_row(planned: &PlannedDelivery<'_>) -> impl Serialize {
+    let PlannedDelivery { id, source, receiver, received_at, audience, tenant_id, .. } = planned;
+    let PlannedDelivery { token_hash, correlation, sealed_for, data_key, body_at, body_length, .. } = planned;
+    let whose = (audience, tenant_id);
+    (id, source, receiver, received_at, whose.0, whose.1, token_hash, correlation, sealed_for, data_key, body_at, body_length)
+}
+
+pub(super) fn notification_row(planned: &Planned<'_>) -> impl Serialize {
+    let call = planned.call.as_ref().map_or(0, |(call, _)| *call);
+    let (at, disposition) = (planned.received_at.as_millisecond(), planned.disposition.as_str());
+    let personal = planned.personal.as_deref().map(hex);
+    let whose = (planned.source, planned.named, planned.item);
+    let Planned { id, delivery, subject, identity, facts, .. } = planned;
+    (id, delivery, call, subject, hex(identity), at, disposition, facts, personal, whose)
+}
+
+/// Rows as one parameter, written one by one.
+#[derive(Debug, Default)]
+pub(super) struct Rows(String);
+
+impl Rows {
+    pub(super) fn push(&mut self, row: &impl Serialize) -> Result<(), StoreError> {
+        self.0.push(if self.0.is_empty() { '[' } else { ',' });
+        self.0.push_str(&json(row)?);
+        Ok(())
+    }
+
+    /// As JSON.
+    pub(super) fn finish(mut self) -> String {
+        self.0.push_str(if self.0.is_empty() { "[]" } else { "]" });
+        self.0
+    }
 }
 
 /// Inserts what is new, counts what is not on the row that it repeats, and returns the ids that were not needed.
@@ -86,15 +110,15 @@ pub(super) async fn insert(
     planned: &[Planned<'_>],
 ) -> Result<BTreeSet<i64>, StoreError> {
     let inserted = sqlx::query(concat!(
-        insert_deliveries_sql!("$1", "$2"),
+        insert_deliveries_sql!("OR ABORT", "$1", "$2"),
         ";",
-        insert_notifications_sql!("$3"),
+        insert_notifications_sql!("OR ABORT", "$3"),
         " ON CONFLICT (call_id, subject, identity) DO NOTHING
           ON CONFLICT (identity) WHERE named = 1 DO NOTHING",
     ))
-    .bind(json(deliveries)?)
+    .bind(json(&deliveries.iter().map(delivery_row).collect::<Vec<_>>())?)
     .bind(bodies)
-    .bind(notification_rows(planned)?)
+    .bind(json(&planned.iter().map(notification_row).collect::<Vec<_>>())?)
     .execute(&mut *connection)
     .await?
     .rows_affected();

@@ -5,22 +5,26 @@
 //! is then recorded again, beginning with the questions. So a wrong guess costs time and nothing else, and while guesses are wrong,
 //! fewer are made.
 
-use std::collections::{BTreeSet, hash_map::Entry};
+use std::collections::BTreeSet;
 
 use super::load::{Call, CallKey, Calls, Story, about};
-use crate::{domain::notification::Fact, store::sqlite::work::Job};
+use crate::{
+    domain::notification::{Fact, Notification},
+    store::sqlite::work::Job,
+};
 
-/// How much is remembered at the most: twice as many calls and facts.
-const GENERATION: usize = 1024;
+/// How much is remembered at the most: twice as many calls and facts about their operations.
+const GENERATION: usize = 4096;
 /// Of how many facts about one call.
 const FACTS: usize = 256;
 /// How many batches in a row are made without guessing, at the most.
 const MOST_CAREFUL: u32 = 63;
 
-/// The statement that fails if another connection has written since the version that is its parameter ([`Known::see`]).
+/// A condition that is always met; unless another connection has written since the version that is its parameter ([`Known::see`]): then
+/// the statement fails.
 macro_rules! nobody_else_sql {
     ($version:literal) => {
-        concat!("SELECT iif(data_version = ", $version, ", 0, json('not ' || data_version)) FROM pragma_data_version")
+        concat!("(SELECT iif(data_version = ", $version, ", true, json('not ' || data_version)) FROM pragma_data_version)")
     };
 }
 pub(super) use nobody_else_sql;
@@ -32,7 +36,7 @@ pub(in crate::store::sqlite) struct Known {
     version: Option<i64>,
     /// Of what was learnt in an earlier epoch it is only known that it exists.
     epoch: u64,
-    /// The calls spoken of since the generation began, and how many calls and facts that is, about.
+    /// The calls spoken of since the generation began, and how many calls and facts that is.
     young: Calls,
     weight: usize,
     /// Those that were young before, and were not spoken of since.
@@ -65,6 +69,7 @@ impl Known {
         for calls in [&mut self.young, &mut self.old] {
             calls.retain(|_, call| call.last >= since);
         }
+        self.weight = self.young.values().map(|call| call.weight).sum();
     }
 
     /// Learns what the database says of the writing of others: what was learnt before they wrote may be wrong.
@@ -74,37 +79,41 @@ impl Known {
         }
     }
 
-    /// The remembered ones among the calls that these deliveries speak of, and as of which writing of others. `None` if the database
-    /// is to be asked.
-    pub(super) fn of(&mut self, jobs: &[Job]) -> Option<(Calls, i64)> {
+    /// As of which writing of others the calls are remembered. `None` if nothing is to be guessed now.
+    pub(super) fn as_of(&mut self) -> Option<i64> {
         let version = self.version?;
         if self.left > 0 {
             self.left -= 1;
             return None;
         }
-        let mut calls = Calls::new();
-        let mut is_enough = true;
-        for (key, item) in jobs.iter().flat_map(about) {
-            let call = match calls.entry(key) {
-                Entry::Occupied(taken) => taken.into_mut(),
-                Entry::Vacant(place) => match self.take(place.key()) {
-                    Some(call) => place.insert(call),
-                    None => continue,
-                },
-            };
-            let is_told = call.whole || call.stories.contains_key(&item.subject);
-            is_enough &= call.learnt == Some(self.epoch);
-            is_enough &= is_told || !matches!(item.facts.fact, Fact::Operation(_));
+        Some(version)
+    }
+
+    /// The remembered ones among the calls that this delivery speaks of; those of a group that is not recorded yet come first.
+    /// `None` if the database is to be asked.
+    pub(super) fn lend(&mut self, job: &Job, group: &mut Calls) -> Option<Calls> {
+        let is_enough = |(key, item): (CallKey, &Notification)| {
+            let call = group.get(&key).or_else(|| self.young.get(&key)).or_else(|| self.old.get(&key));
+            let is_asked = matches!(item.facts.fact, Fact::Operation(_));
+            let is_told = |call: &Call| !is_asked || call.whole || call.stories.contains_key(&item.subject);
+            call.is_none_or(|call| call.learnt == Some(self.epoch) && is_told(call))
+        };
+        if !about(job).all(is_enough) {
+            return None;
         }
-        if is_enough {
-            return Some((calls, version));
+        let mut lent = Calls::new();
+        for (key, _) in about(job) {
+            if let Some(call) = group.remove(&key).or_else(|| self.take(&key)) {
+                lent.insert(key, call);
+            }
         }
-        self.young.extend(calls);
-        None
+        Some(lent)
     }
 
     fn take(&mut self, key: &CallKey) -> Option<Call> {
-        self.young.remove(key).or_else(|| self.old.remove(key))
+        let young = self.young.remove(key);
+        self.weight -= young.as_ref().map_or(0, |call| call.weight);
+        young.or_else(|| self.old.remove(key))
     }
 
     /// A guess was right.
@@ -112,22 +121,29 @@ impl Known {
         self.careful /= 2;
     }
 
-    /// A guess was wrong.
-    pub(super) fn was_wrong(&mut self) {
+    /// What was guessed of these deliveries was wrong.
+    pub(super) fn was_wrong(&mut self, jobs: &[Job]) {
+        for (key, _) in jobs.iter().flat_map(about) {
+            self.take(&key);
+        }
         self.careful = (2 * self.careful + 1).min(MOST_CAREFUL);
         self.left = self.careful;
     }
 
-    /// Remembers the calls of a batch that was committed.
-    pub(super) fn keep(&mut self, calls: Calls) {
-        for (key, mut call) in calls {
-            self.take(&key);
-            // one of which nothing new was told may not have been written
-            if call.before.is_none() && call.news.is_empty() {
-                continue;
-            }
-            self.weight += 1 + call.news.len();
+    /// Makes of calls what is remembered of them once what they were told is committed.
+    pub(super) fn learn(&self, calls: &mut Calls) {
+        // one of which nothing new was told may not have been written
+        calls.retain(|_, call| call.before.is_some() || !call.news.is_empty());
+        for call in calls.values_mut() {
             call.rest(self.epoch);
+        }
+    }
+
+    /// Remembers calls, as they were learnt.
+    pub(super) fn keep(&mut self, calls: Calls) {
+        for (key, call) in calls {
+            self.take(&key);
+            self.weight += call.weight;
             self.young.insert(key, call);
         }
         if self.weight >= GENERATION {
@@ -146,9 +162,11 @@ impl Call {
         self.last = self.news.pop_last().map_or(self.last, |last| last.0.0);
         self.news.clear();
         let facts: usize = self.stories.values().map(|story| story.before.len()).sum();
+        self.weight = 1 + facts;
         if facts > FACTS {
             self.stories.clear();
             self.whole = false;
+            self.weight = 1;
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Call {
     pub(super) last: i64,
     /// When it was remembered as it is; see [`Known`](super::Known).
     pub(super) learnt: Option<u64>,
+    /// How many calls and facts that is.
+    pub(super) weight: usize,
 }
 
 /// What a delivery says of calls.
@@ -78,11 +80,20 @@ fn notifications(job: &Job) -> &[Notification] {
 /// Which of the calls asked for, and its stored half.
 type CallRow = (i64, i64, String, String, Option<String>, i64, Option<Vec<u8>>, String, Option<i64>, bool, bool);
 
+/// What is seen of the database at the beginning of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Another whenever other connections have written ([`Known::see`](super::Known::see)).
+    pub(super) version: i64,
+    /// Whether any request is a stray.
+    pub(super) strays: bool,
+}
+
 /// Begins the transaction, and loads the calls that the batch speaks of and the facts of the operations that it does: one step to the
 /// database, because each costs the writer a change of threads and back.
 ///
-/// Also returns what the database says of the writing of others ([`Known::see`](super::Known::see)).
-pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Result<(Calls, i64), StoreError> {
+/// Also returns what else there is to be seen on the way.
+pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Result<(Calls, Seen), StoreError> {
     let asked: BTreeSet<CallKey> = jobs.iter().flat_map(|job| about(job).map(|(key, _)| key)).collect();
     let subjects: BTreeSet<(&str, PlatformId, &str)> = jobs
         .iter()
@@ -93,7 +104,7 @@ pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Re
     let rows: Vec<SqliteRow> = sqlx::query(
         "BEGIN IMMEDIATE;
 
-         SELECT data_version FROM pragma_data_version;
+         SELECT data_version, EXISTS (SELECT 1 FROM stray) FROM pragma_data_version;
 
          SELECT asked.key, call.id, receiver, audience, tenant_id, first_seen_at, data_key, story,
                 lapses_at, settled, requested
@@ -111,11 +122,11 @@ pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Re
     .fetch_all(connection)
     .await?;
     let asked: Vec<CallKey> = asked.into_iter().collect();
-    let (mut calls, mut keys, mut version) = (Calls::new(), HashMap::new(), 0);
+    let (mut calls, mut keys, mut seen) = (Calls::new(), HashMap::new(), Seen::default());
     for row in rows {
         // the selections are told apart by their widths, and the calls come before the facts
-        if row.len() == 1 {
-            version = row.try_get(0)?;
+        if row.len() == 2 {
+            seen = Seen { version: row.try_get(0)?, strays: row.try_get(1)? };
         } else if row.len() == 11 {
             let (key, call) = read_call(CallRow::from_row(&row)?, &asked)?;
             keys.insert(call.id, key);
@@ -128,7 +139,7 @@ pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Re
             story.before.push(held);
         }
     }
-    Ok((calls, version))
+    Ok((calls, seen))
 }
 
 fn read_call(row: CallRow, asked: &[CallKey]) -> Result<(&CallKey, Call), StoreError> {
@@ -157,6 +168,7 @@ fn read_call(row: CallRow, asked: &[CallKey]) -> Result<(&CallKey, Call), StoreE
         news: BTreeSet::new(),
         last: 0,
         learnt: None,
+        weight: 0,
     };
     Ok((key, call))
 }
@@ -184,6 +196,7 @@ impl Call {
             news: BTreeSet::new(),
             last: 0,
             learnt: None,
+            weight: 0,
         })
     }
 

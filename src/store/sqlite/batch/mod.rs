@@ -5,7 +5,8 @@
 //! 3. [`insert`]; the unique constraint `notification_once` decides what is a duplicate
 //! 4. [`derive`]: what the new facts change, and save it with the change log
 //!
-//! Where nothing has to be asked, the plan and what it changes are made first, and then all is inserted and saved in one step.
+//! Where nothing has to be asked, the plan and what it changes are made first, and then all is inserted and saved in one step
+//! ([`group`]).
 //!
 //! Each statement takes the whole batch as one JSON parameter, and statements that follow each other go together: a step to the
 //! database costs two changes of threads, a row hardly anything. Their parameters are named (`$7`): a number (`?7`) would give its
@@ -13,15 +14,13 @@
 //! each out as text for every column to parse again.
 
 mod derive;
+mod group;
 mod insert;
 mod known;
 mod load;
 mod plan;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -29,13 +28,13 @@ use sqlx::SqliteConnection;
 
 pub(super) use self::{
     derive::{Change, Changed, insert_changes},
+    group::{Group, Terms},
     known::Known,
     plan::{QUARANTINE, quarantine_subject},
 };
 use self::{
-    derive::{change_rows, committed_at, derive, insert_changes_sql, save_and_commit, tell},
-    insert::{insert, insert_deliveries_sql, insert_notifications_sql, insert_people_sql, notification_rows},
-    known::nobody_else_sql,
+    derive::{Told, save_and_commit},
+    insert::{insert, insert_people_sql},
     load::{Call, begin},
     plan::{Plan, Planned, PlannedDelivery},
 };
@@ -44,7 +43,7 @@ use super::{
     forwards::keep_heads,
     is_refusal,
     positions::Positions,
-    projection::{self, save_calls_sql, save_operations_sql},
+    projection,
     strays::{followed_by, lead_home},
     work::Job,
 };
@@ -55,7 +54,7 @@ use crate::{
         notification::Disposition,
         operation::State,
     },
-    store::{MasterKey, Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
+    store::{Recorded, RecordedNotification, StoreError, rows::ChangedOperation},
 };
 
 /// What a batch did.
@@ -71,91 +70,51 @@ pub(super) struct Batched {
     pub(super) finals: Vec<State>,
     /// How many lines of the change log.
     pub(super) lines: usize,
+    /// Whether the database was asked: what was planned beside it is void.
+    pub(super) was_asked: bool,
 }
 
 impl Batched {
-    /// Adds what was done to operations besides.
+    /// Adds what was done besides.
     pub(super) fn add(&mut self, more: Self) {
+        self.recorded.extend(more.recorded);
+        self.kinds.extend(more.kinds);
         self.changed.extend(more.changed);
         self.finals.extend(more.finals);
         self.lines += more.lines;
     }
 }
 
-/// Records `jobs` in a transaction of its own. After an error it may still be open.
+/// Records a group in a transaction of its own. After an error it may still be open.
+///
+/// `beside` is called while the database works, if the next group may be planned then.
 pub(super) async fn record(
     connection: &mut SqliteConnection,
-    master: &MasterKey,
-    grace: Duration,
+    terms: &Terms,
     positions: &mut Positions,
-    jobs: &[Job],
+    group: &mut Group,
+    beside: impl FnMut(&mut Positions),
 ) -> Result<Batched, StoreError> {
-    let is_plain = positions.no_strays && jobs.iter().all(|job| job.delivery.head.is_none());
-    if is_plain && let Some((calls, version)) = positions.known.of(jobs) {
-        match record_at_once(connection, Plan::of(master, positions, calls, jobs)?, version, grace, jobs).await {
-            Ok(Some(batched)) => return Ok(batched),
-            Ok(None) => {}
+    if let Some(guess) = group.guess.take() {
+        match guess.record(connection, positions, beside).await {
+            Ok(batched) => return Ok(batched),
             Err(StoreError::Database(error)) if is_refusal(&error) => {
                 tracing::debug!(%error, "a batch is recorded anew: it is not as had been guessed");
-                sqlx::query("ROLLBACK").execute(&mut *connection).await?;
-                positions.known.was_wrong();
+                // most refusals have done so already
+                let _rolled_back = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+                positions.known.was_wrong(&group.jobs);
             }
             Err(error) => return Err(error),
         }
     }
-    let (calls, version) = begin(connection, jobs).await?;
-    positions.known.see(version);
-    record_step_by_step(connection, Plan::of(master, positions, calls, jobs)?, grace, jobs).await
-}
-
-/// Records in one step to the database, given that what is known of the calls is all there is and that nothing is a copy.
-/// `None` if it takes more than that; then nothing is done.
-async fn record_at_once(
-    connection: &mut SqliteConnection,
-    plan: Plan<'_, '_>,
-    version: i64,
-    grace: Duration,
-    jobs: &[Job],
-) -> Result<Option<Batched>, StoreError> {
-    let Plan { positions, mut calls, deliveries, bodies, notifications, people, .. } = plan;
-    let new: Vec<&Planned<'_>> = notifications.iter().collect();
-    tell(&mut calls, &new, grace);
-    let derived = derive(positions, &mut calls, &new, &BTreeMap::new())?;
-    if !derived.gone.is_empty() {
-        return Ok(None);
-    }
-    sqlx::query(concat!(
-        "BEGIN IMMEDIATE; ",
-        nobody_else_sql!("$9"),
-        "; ",
-        insert_deliveries_sql!("$1", "$2"),
-        "; ",
-        insert_notifications_sql!("$3"),
-        "; ",
-        insert_people_sql!("$4"),
-        "; ",
-        save_calls_sql!("$5"),
-        "; ",
-        save_operations_sql!("$6"),
-        "; ",
-        insert_changes_sql!("$7", "$8"),
-        "; COMMIT"
-    ))
-    .bind(json(&deliveries)?)
-    .bind(bodies)
-    .bind(notification_rows(&notifications)?)
-    .bind(json(&people)?)
-    .bind(projection::call_rows(&derived.calls)?)
-    .bind(projection::operation_rows(&derived.operations)?)
-    .bind(change_rows(&derived.changes)?)
-    .bind(committed_at(positions))
-    .bind(version)
-    .execute(connection)
-    .await?;
-    positions.known.was_right();
-    positions.known.keep(calls);
-    let recorded = outcomes(jobs, &deliveries, &notifications, &BTreeSet::new());
-    Ok(Some(Batched { recorded, ..derived.batched() }))
+    let (calls, seen) = begin(connection, &group.jobs).await?;
+    positions.known.see(seen.version);
+    positions.no_strays = !seen.strays;
+    let mut batched =
+        record_step_by_step(connection, Plan::of(&terms.master, positions, calls, &group.jobs)?, terms.grace, &group.jobs)
+            .await?;
+    batched.was_asked = true;
+    Ok(batched)
 }
 
 /// Records what can be a copy of what came before, or the answer to a request: within the transaction that [`begin`] began.
@@ -180,11 +139,14 @@ async fn record_step_by_step(
     }
 
     let new: Vec<&Planned<'_>> = notifications.iter().filter(|planned| !duplicates.contains(&planned.id)).collect();
-    tell(&mut calls, &new, grace);
+    let mut told = Told::default();
+    for planned in &new {
+        told.add(planned, &mut calls);
+    }
     // where requests are known, what is told of the call itself can be the end of one
     let requested = calls.values().filter(|call| call.requested && !call.news.is_empty()).map(|call| call.id).collect();
     let held = facts::of_calls(connection, &requested).await?;
-    let derived = derive(positions, &mut calls, &new, &held)?;
+    let derived = told.derive(positions, &mut calls, grace, &held)?;
     let leads: BTreeSet<i64> = if positions.no_strays {
         BTreeSet::new()
     } else {
@@ -197,6 +159,7 @@ async fn record_step_by_step(
         if !duplicates.is_empty() {
             calls.values_mut().for_each(Call::expect_nothing);
         }
+        positions.known.learn(&mut calls);
         positions.known.keep(calls);
         return Ok(Batched { recorded, ..derived.batched() });
     }

@@ -4,7 +4,6 @@ use std::{borrow::Cow, collections::hash_map::Entry};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::{
     hex,
@@ -41,7 +40,7 @@ pub(super) struct Plan<'a, 'j> {
     pub(super) heads: Vec<SealedHead<'j>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct PlannedDelivery<'j> {
     pub(super) id: i64,
     pub(super) source: &'j str,
@@ -50,7 +49,6 @@ pub(super) struct PlannedDelivery<'j> {
     pub(super) audience: Option<&'j str>,
     pub(super) tenant_id: Option<&'j str>,
     pub(super) token_hash: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) correlation: Option<&'j Correlation>,
     pub(super) sealed_for: Option<i64>,
     pub(super) data_key: Option<String>,

@@ -31,7 +31,7 @@ impl Writer {
     }
 
     async fn try_request(&mut self, request: &NewRequest) -> Result<(Batched, Requested), StoreError> {
-        let master = Arc::clone(&self.master);
+        let master = Arc::clone(&self.terms.master);
         let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         positions.known.doubt();
@@ -64,7 +64,7 @@ impl Writer {
         facts: &AnswerFacts,
         call: Option<&PlatformId>,
     ) -> Result<Batched, StoreError> {
-        let master = Arc::clone(&self.master);
+        let master = Arc::clone(&self.terms.master);
         let (connection, positions) = self.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         positions.known.doubt();

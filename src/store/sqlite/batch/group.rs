@@ -1,0 +1,212 @@
+//! Deliveries that go into one commit together, and what is made of them without asking the database.
+//!
+//! That is planned delivery by delivery, as they come: while the commit before them is on its way, as though it had come to its end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Batched,
+    derive::{Lines, Told, committed_at, insert_changes_sql},
+    insert::{Rows, delivery_row, insert_deliveries_sql, insert_notifications_sql, insert_people_sql, notification_row},
+    known::nobody_else_sql,
+    load::Calls,
+    outcomes,
+    plan::{Plan, PlannedDelivery},
+};
+use crate::store::{
+    MasterKey, StoreError,
+    sqlite::{
+        positions::Positions,
+        projection::{self, save_calls_sql, save_operations_sql},
+        work::Job,
+    },
+};
+
+/// On what terms deliveries are recorded.
+pub(in crate::store::sqlite) struct Terms {
+    pub(in crate::store::sqlite) master: Arc<MasterKey>,
+    /// For how long what is open in a call that has ended may still be heard of.
+    pub(in crate::store::sqlite) grace: Duration,
+}
+
+/// The most deliveries in one commit, and the most bytes of their bodies.
+const DELIVERIES: usize = 512;
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// Deliveries that go into one commit.
+#[derive(Default)]
+pub(in crate::store::sqlite) struct Group {
+    pub(in crate::store::sqlite) jobs: Vec<Job>,
+    bytes: usize,
+    /// `None` if the database is to be asked.
+    pub(super) guess: Option<Guess>,
+}
+
+impl Group {
+    /// One whose deliveries are to be recorded by asking the database.
+    pub(in crate::store::sqlite) fn asking(jobs: Vec<Job>) -> Self {
+        Self { jobs, ..Self::default() }
+    }
+
+    /// Adds a delivery. Gives it back if it does not go with those that are there.
+    pub(in crate::store::sqlite) fn add(&mut self, job: Job, terms: &Terms, positions: Option<&mut Positions>) -> Option<Job> {
+        let mut positions = positions.filter(|positions| positions.no_strays);
+        if self.jobs.is_empty() {
+            self.guess = positions.as_mut().and_then(|positions| positions.known.as_of()).map(Guess::as_of);
+        } else if self.jobs.len() >= DELIVERIES || self.bytes + job.delivery.body.len() > BYTES {
+            return Some(job);
+        }
+        if self.guess.is_some() && !self.plan(&job, terms, positions) {
+            if !self.jobs.is_empty() {
+                return Some(job);
+            }
+            self.ask();
+        }
+        self.bytes += job.delivery.body.len();
+        self.jobs.push(job);
+        None
+    }
+
+    /// Plans a delivery; whether it can be.
+    fn plan(&mut self, job: &Job, terms: &Terms, positions: Option<&mut Positions>) -> bool {
+        let (Some(guess), Some(positions)) = (&mut self.guess, positions) else { return false };
+        if job.delivery.head.is_some() {
+            return false;
+        }
+        let Some(calls) = positions.known.lend(job, &mut guess.calls) else { return false };
+        match guess.add(job, calls, terms, positions) {
+            Ok(true) => {}
+            Ok(false) => self.ask(),
+            Err(error) => {
+                // asking the database finds out which delivery it is
+                tracing::debug!(%error, "a delivery cannot be planned");
+                self.ask();
+            }
+        }
+        true
+    }
+
+    /// What was guessed is void.
+    pub(in crate::store::sqlite) fn ask(&mut self) {
+        self.guess = None;
+    }
+}
+
+/// What is made of deliveries, given that what is remembered of their calls is all there is, that the others are new, and that
+/// nothing is a copy.
+#[derive(Default)]
+pub(super) struct Guess {
+    /// What the database says of the writing of others ([`Known::see`](super::Known::see)).
+    version: i64,
+    calls: Calls,
+    deliveries: Rows,
+    /// The sealed bodies, one behind the other.
+    bodies: Vec<u8>,
+    notifications: Rows,
+    people: Rows,
+    saved_calls: Rows,
+    operations: Rows,
+    lines: Lines,
+    batched: Batched,
+}
+
+impl Guess {
+    fn as_of(version: i64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
+    /// Adds a delivery, given the calls that it speaks of as far as they are known. False if it takes more than this can do: then it
+    /// is void.
+    fn add(&mut self, job: &Job, calls: Calls, terms: &Terms, positions: &mut Positions) -> Result<bool, StoreError> {
+        let jobs = std::slice::from_ref(job);
+        let plan = Plan::of(&terms.master, positions, calls, jobs)?;
+        let Plan { positions, mut calls, deliveries, bodies, notifications, people, .. } = plan;
+        let recorded = outcomes(jobs, &deliveries, &notifications, &BTreeSet::new());
+        for delivery in deliveries {
+            let body_at = delivery.body_at + self.bodies.len();
+            self.deliveries.push(&delivery_row(&PlannedDelivery { body_at, ..delivery }))?;
+        }
+        self.bodies.extend(bodies);
+        let mut told = Told::default();
+        for planned in &notifications {
+            told.add(planned, &mut calls);
+            self.notifications.push(&notification_row(planned))?;
+        }
+        for person in &people {
+            self.people.push(person)?;
+        }
+        let derived = told.derive(positions, &mut calls, terms.grace, &BTreeMap::new())?;
+        if !derived.gone.is_empty() {
+            return Ok(false);
+        }
+        for call in &derived.calls {
+            self.saved_calls.push(&projection::call_row(call))?;
+        }
+        for operation in &derived.operations {
+            self.operations.push(&projection::operation_row(operation)?)?;
+        }
+        for change in &derived.changes {
+            self.lines.push(change)?;
+        }
+        self.batched.add(Batched { recorded, ..derived.batched() });
+        positions.known.learn(&mut calls);
+        self.calls.extend(calls);
+        Ok(true)
+    }
+
+    /// Records it in one step to the database. `beside` is called while that works.
+    pub(super) async fn record(
+        self,
+        connection: &mut SqliteConnection,
+        positions: &mut Positions,
+        mut beside: impl FnMut(&mut Positions),
+    ) -> Result<Batched, StoreError> {
+        let query = sqlx::query(concat!(
+            "BEGIN IMMEDIATE; ",
+            insert_deliveries_sql!("OR ROLLBACK", "$1", "$2"),
+            " WHERE ",
+            nobody_else_sql!("$9"),
+            "; ",
+            insert_notifications_sql!("OR ROLLBACK", "$3"),
+            "; ",
+            insert_people_sql!("$4"),
+            "; ",
+            save_calls_sql!("$5"),
+            "; ",
+            save_operations_sql!("$6"),
+            "; ",
+            insert_changes_sql!("OR ROLLBACK", "$7", "$8"),
+            "; COMMIT"
+        ))
+        .bind(self.deliveries.finish())
+        .bind(self.bodies)
+        .bind(self.notifications.finish())
+        .bind(self.people.finish())
+        .bind(self.saved_calls.finish())
+        .bind(self.operations.finish())
+        .bind(self.lines.finish())
+        .bind(committed_at(positions))
+        .bind(self.version);
+        // those who come next build on it; should it fail, they are not as planned
+        positions.known.keep(self.calls);
+        let mut execution = pin!(query.execute(connection));
+        poll_fn(|context| {
+            let polled = execution.as_mut().poll(context);
+            if polled.is_pending() {
+                beside(positions);
+            }
+            polled
+        })
+        .await?;
+        positions.known.was_right();
+        Ok(self.batched)
+    }
+}
