@@ -27,6 +27,7 @@ mod platform;
 mod questions;
 mod redirect;
 mod referee;
+mod remembered;
 mod removal;
 mod requests;
 mod rosters;
