@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How much is remembered at the most: twice as many calls and facts about their operations.
-const GENERATION: usize = 4096;
+const GENERATION: usize = 2048;
 /// Of how many facts about one call.
 const FACTS: usize = 256;
 /// How many batches in a row are made without guessing, at the most.
