@@ -106,6 +106,7 @@ impl Writer {
                 () = rejections.wanted() => self.flush_rejections().await,
                 _ = tick.tick() => {
                     self.probe().await;
+                    self.notice_others().await;
                     self.flush_rejections().await;
                     self.settle().await;
                     self.forget_tokens().await;

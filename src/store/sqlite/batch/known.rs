@@ -72,10 +72,13 @@ impl Known {
         self.weight = self.young.values().map(|call| call.weight).sum();
     }
 
-    /// Learns what the database says of the writing of others: what was learnt before they wrote may be wrong.
-    pub(super) fn see(&mut self, version: i64) {
+    /// Learns what the database says of the writing of others: what was learnt before they wrote may be wrong, and is not to outlive
+    /// its erasing.
+    pub(in crate::store::sqlite) fn see(&mut self, version: i64) {
         if self.version.replace(version) != Some(version) {
-            self.doubt();
+            self.young.clear();
+            self.old.clear();
+            self.weight = 0;
         }
     }
 

@@ -22,6 +22,16 @@ impl Writer {
         }
     }
 
+    /// Whether others have written, such as `db erase`: what is remembered of an erased call, its key among it, goes from memory as well.
+    pub(super) async fn notice_others(&mut self) {
+        let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return };
+        match sqlx::query_scalar("SELECT data_version FROM pragma_data_version").fetch_one(connection).await {
+            Ok(version) => positions.known.see(version),
+            // what ails it will be noticed by the next commit
+            Err(error) => tracing::debug!(%error, "it could not be seen whether others have written"),
+        }
+    }
+
     /// Nobody waits for it, and nothing depends on it: it will be tried again.
     pub(super) async fn sort_lookups(&mut self) {
         let more = match self.connect().await {
