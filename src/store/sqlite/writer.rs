@@ -1,7 +1,9 @@
 //! The only writer: takes what waits in the queue, commits it as one group, and then answers each caller.
 //!
-//! A commit costs one sync of the disk however much is in it, so the busier the queue, the cheaper a delivery. When the
-//! database refuses data, the group is rolled back and its deliveries are committed one by one, so that the bad one fails
+//! A commit costs one sync of the disk however much is in it, so the busier the queue, the cheaper a delivery. What comes while one is
+//! on its way is planned beside it, so that the next can follow at once.
+//!
+//! When the database refuses data, the group is rolled back and its deliveries are committed one by one, so that the bad one fails
 //! alone; on I/O errors, a full disk or a lock all are refused, and the connection is made anew until a probe succeeds.
 
 mod alone;

@@ -65,12 +65,10 @@ macro_rules! insert_people_sql {
 }
 pub(super) use insert_people_sql;
 
-/// Its body lies behind so many bytes of other bodies.
 pub(super) fn delivery_row(planned: &PlannedDelivery<'_>) -> impl Serialize {
-    let PlannedDelivery { id, source, receiver, received_at, audience, tenant_id, .. } = planned;
-    let PlannedDelivery { token_hash, correlation, sealed_for, data_key, body_at, body_length, .. } = planned;
-    let whose = (audience, tenant_id);
-    (id, source, receiver, received_at, whose.0, whose.1, token_hash, correlation, sealed_for, data_key, body_at, body_length)
+    let PlannedDelivery { id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, .. } = planned;
+    let PlannedDelivery { sealed_for, data_key, body_at, body_length, .. } = planned;
+    (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body_at, body_length)
 }
 
 pub(super) fn notification_row(planned: &Planned<'_>) -> impl Serialize {
