@@ -57,7 +57,9 @@ pub(in crate::source) fn lenient<T: DeserializeOwned>(what: &str, json: &str) ->
 /// A body as text, without the byte order mark that RFC 8259 §8.1 lets a reader ignore. A capture of 2018 says
 /// `charset=Windows-1252`: what happened is told in ASCII, so a name that is not UTF-8 costs that name and no fact.
 pub(in crate::source) fn text(body: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body))
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    // almost always it is, and that is found out many bytes at a time
+    str::from_utf8(body).map_or_else(|_not_utf8| String::from_utf8_lossy(body), Cow::Borrowed)
 }
 
 /// Says what is wrong and where, but nothing of what is there: bodies name people and hold tokens, and

@@ -10,24 +10,27 @@ use crate::{domain::notification::Identity, source::identity::identity_of};
 ///
 /// Without `message_id` the content alone decides.
 pub(super) fn identity(message_id: Option<&str>, json: &str) -> Identity {
-    identity_of(&[message_id.unwrap_or_default().as_bytes(), &compact(json)])
+    identity_of(&[message_id.unwrap_or_default().as_bytes(), compact(json).as_bytes()])
 }
 
 /// JSON without insignificant white space (RFC 8259 §2): proxies may lay a body out anew.
-fn compact(json: &str) -> Vec<u8> {
-    let mut in_string = false;
-    let mut escaped = false;
-    json.bytes()
-        .filter(|byte| {
-            if !in_string {
-                in_string = *byte == b'"';
-                return !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-            }
-            in_string = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
-            true
-        })
-        .collect()
+fn compact(json: &str) -> String {
+    let mut compact = String::with_capacity(json.len());
+    let mut in_text = false;
+    for (quotes, part) in json.split('"').enumerate() {
+        if quotes > 0 {
+            compact.push('"');
+        }
+        if in_text {
+            compact.push_str(part);
+            // an escaped quotation mark does not end the text
+            in_text = part.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+        } else {
+            compact.extend(part.split([' ', '\t', '\n', '\r']));
+            in_text = true;
+        }
+    }
+    compact
 }
 
 #[cfg(test)]
@@ -36,7 +39,11 @@ mod tests {
 
     #[test]
     fn white_space_between_tokens_does_not_matter_and_within_texts_it_does() {
-        assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), br#"{"a b":[1,"c\" d"]}"#);
+        assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), r#"{"a b":[1,"c\" d"]}"#);
+        assert_eq!(
+            compact(r#"{"a" : "\\\\" , "b\\\" \"c" : " " , "" : "\\\\\" " }"#),
+            r#"{"a":"\\\\","b\\\" \"c":" ","":"\\\\\" "}"#
+        );
         assert_eq!(identity(None, r#"{"a":1}"#), identity(None, "{\n \"a\" : 1 }"));
         assert_ne!(identity(None, r#"{"a":"b c"}"#), identity(None, r#"{"a":"bc"}"#));
     }
