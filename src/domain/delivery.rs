@@ -51,6 +51,17 @@ pub enum Content {
     Unreadable,
 }
 
+impl Content {
+    /// How many notifications are made of it: one of what could not be read.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Read(items) => items.len(),
+            Self::Unreadable => 1,
+        }
+    }
+}
+
 /// The headers by which the platform's support finds a delivery again. Texts are tame.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -26,6 +26,7 @@ pub(super) mod rekey;
 mod remove;
 mod requests;
 pub(super) mod retention;
+mod rows;
 mod settle;
 mod strays;
 pub(super) mod tokens;

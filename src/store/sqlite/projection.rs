@@ -1,13 +1,12 @@
 //! How the derived rows are loaded and saved. Shared by the writer and by `db rebuild`.
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use sqlx::SqliteConnection;
 
 use super::{
     batch::{instant, json},
     lookup,
+    rows::{Cell, IS_ROW, Rows, Step},
 };
 use crate::{
     domain::{
@@ -19,63 +18,53 @@ use crate::{
     store::StoreError,
 };
 
-/// The statement that saves what operations have become, with its parameter: JSON of [`operation_row`]s.
-macro_rules! save_operations_sql {
-    ($rows:literal) => {
-        concat!(
+/// Adds the statement that saves what operations have become.
+pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), StoreError> {
+    for rows in rows.by_statement() {
+        step.sql(
             "INSERT INTO operation
-             (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
-              accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, source,
-              requested_at, deadline, links)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-                value ->> 8, nullif(value -> 9, 'null'), value ->> '$[9].subcode', value ->> '$[10][0]',
-                value ->> '$[10][1]', value ->> '$[10][2]', value ->> '$[10][3]', value ->> '$[10][4]', value -> 11,
-                value ->> 12, (SELECT source FROM call WHERE id = value ->> 1),
-                value ->> '$[13][0]', value ->> '$[13][1]', nullif(value -> '$[13][2]', 'null')
-         FROM jsonb_each(",
-            $rows,
-            ")
-         WHERE true
-         ON CONFLICT (id) DO UPDATE SET
-             call_id = excluded.call_id, subject = excluded.subject,
-             operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
-             context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
-             result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
-             started_at = excluded.started_at, finished_at = excluded.finished_at,
-             first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
-             notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
-             deadline = excluded.deadline, links = excluded.links"
-        )
-    };
+                 (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
+                  accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, requested_at,
+                  deadline, links, source)
+             SELECT *, (SELECT source FROM call WHERE id = column2) FROM ",
+        );
+        step.values(rows)?.sql(IS_ROW).sql(
+            " ON CONFLICT (id) DO UPDATE SET
+                 call_id = excluded.call_id, subject = excluded.subject,
+                 operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
+                 context = excluded.context, context_hash = excluded.context_hash, state = excluded.state,
+                 result = excluded.result, subcode = excluded.subcode, accepted_at = excluded.accepted_at,
+                 started_at = excluded.started_at, finished_at = excluded.finished_at,
+                 first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
+                 notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
+                 deadline = excluded.deadline, links = excluded.links;",
+        );
+    }
+    Ok(())
 }
-pub(super) use save_operations_sql;
 
-/// The statement that saves calls, with its parameter: JSON of [`call_row`]s.
-macro_rules! save_calls_sql {
-    ($rows:literal) => {
-        concat!(
+/// Adds the statement that saves calls.
+pub(super) fn add_calls(step: &mut Step, rows: Rows<15>) -> Result<(), StoreError> {
+    for rows in rows.by_statement() {
+        step.sql(
             "INSERT INTO call
-             (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
-              correlation_hash, server_call_hash, lapses_at, connected_hash)
-         SELECT value ->> 0, value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]',
-                value ->> '$[1][4]', value ->> 2, unhex(value ->> 3), value ->> 4, value ->> '$[5].chainId', value -> 5,
-                value ->> '$[6][0]', value ->> '$[6][1]', value ->> '$[6][2]', value ->> '$[6][3]'
-         FROM jsonb_each(",
-            $rows,
-            ")
-         WHERE true
-         ON CONFLICT (id) DO UPDATE SET
-             state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
-             correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
-             connected_hash = excluded.connected_hash,
-             lapses_at = coalesce(lapses_at, excluded.lapses_at),
-             receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
-             tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
-             audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END"
-        )
-    };
+                 (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
+                  correlation_hash, server_call_hash, lapses_at, connected_hash)
+             SELECT * FROM ",
+        );
+        step.values(rows)?.sql(IS_ROW).sql(
+            " ON CONFLICT (id) DO UPDATE SET
+                 state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
+                 correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
+                 connected_hash = excluded.connected_hash,
+                 lapses_at = coalesce(lapses_at, excluded.lapses_at),
+                 receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
+                 tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
+                 audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END;",
+        );
+    }
+    Ok(())
 }
-pub(super) use save_calls_sql;
 
 /// An operation on its way to its row.
 #[derive(Clone, Debug)]
@@ -110,7 +99,7 @@ pub(super) struct SavedCall {
     pub(super) audience: String,
     pub(super) tenant: Option<String>,
     pub(super) first_seen_at: i64,
-    pub(super) data_key: Option<String>,
+    pub(super) data_key: Option<Vec<u8>>,
     /// When what is open in it counts as failed (milliseconds); what is stored stays.
     pub(super) lapses_at: Option<i64>,
     pub(super) story: CallStory,
@@ -187,44 +176,43 @@ pub(super) async fn save_operations(
     if saved.is_empty() {
         return Ok(());
     }
-    sqlx::query(save_operations_sql!("?1")).bind(operation_rows(saved)?).execute(connection).await?;
+    let mut step = Step::default();
+    add_operations(&mut step, operation_rows(saved)?)?;
+    step.execute(connection).await?;
     Ok(())
 }
 
-pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<String, StoreError> {
-    json(&saved.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?)
+pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<Rows<21>, StoreError> {
+    saved.iter().map(operation_row).collect()
 }
 
-pub(super) fn operation_row(saved: &SavedOperation) -> Result<Box<RawValue>, StoreError> {
+pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreError> {
     let SavedOperation { call, subject, operation, found_by } = saved;
-    let milliseconds = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-    let id = operation.operation_id.as_ref().map(PlatformId::as_str);
-    let context = operation.context.as_deref();
-    let times = (
+    let milliseconds = |time: Option<Timestamp>| Cell::from(time.map(Timestamp::as_millisecond));
+    let links = Some(&operation.links).filter(|links| **links != Links::default());
+    Ok([
+        operation.id.0.0.into(),
+        (*call).into(),
+        subject.as_str().into(),
+        operation.operation_id.as_ref().map(PlatformId::as_str).into(),
+        found_by.0.into(),
+        operation.kind.as_str().into(),
+        operation.context.as_deref().into(),
+        found_by.1.into(),
+        operation.state.as_str().into(),
+        operation.result.as_ref().map(json).transpose()?.into(),
+        operation.result.as_ref().and_then(|result| result.subcode).into(),
         milliseconds(operation.accepted_at),
         milliseconds(operation.started_at),
         milliseconds(operation.finished_at),
-        operation.first_seen_at.as_millisecond(),
-        operation.updated_at.as_millisecond(),
-    );
-    let links = Some(&operation.links).filter(|links| **links != Links::default());
-    let row = (
-        operation.id.0,
-        call,
-        subject,
-        id,
-        found_by.0,
-        &operation.kind,
-        context,
-        found_by.1,
-        operation.state.as_str(),
-        &operation.result,
-        times,
-        &operation.flags,
-        operation.facts.len(),
-        (milliseconds(operation.requested_at), milliseconds(operation.deadline), links),
-    );
-    serde_json::value::to_raw_value(&row).map_err(|error| StoreError::Database(sqlx::Error::Encode(Box::new(error))))
+        operation.first_seen_at.as_millisecond().into(),
+        operation.updated_at.as_millisecond().into(),
+        json(&operation.flags)?.into(),
+        operation.facts.len().into(),
+        milliseconds(operation.requested_at),
+        milliseconds(operation.deadline),
+        links.map(json).transpose()?.into(),
+    ])
 }
 
 /// Saves new calls, and what has become of known ones.
@@ -232,20 +220,33 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
     if saved.is_empty() {
         return Ok(());
     }
-    sqlx::query(save_calls_sql!("?1")).bind(call_rows(saved)?).execute(connection).await?;
+    let mut step = Step::default();
+    add_calls(&mut step, call_rows(saved)?)?;
+    step.execute(connection).await?;
     Ok(())
 }
 
-pub(super) fn call_rows(saved: &[SavedCall]) -> Result<String, StoreError> {
-    json(&saved.iter().map(call_row).collect::<Vec<_>>())
+pub(super) fn call_rows(saved: &[SavedCall]) -> Result<Rows<15>, StoreError> {
+    saved.iter().map(call_row).collect()
 }
 
-pub(super) fn call_row(call: &SavedCall) -> impl Serialize {
-    let whose = (&call.source, &call.call_id, &call.receiver, &call.audience, &call.tenant);
-    let state = call.story.state().map(CallState::as_str);
-    let conversation = (call.story.correlation_id.as_ref(), call.story.server_call_id.as_ref());
-    let hash = |id: Option<&PlatformId>| id.and_then(|id| lookup::hash(id.as_str()));
-    let connected = hash(call.story.connected_as.as_ref());
-    let derived = (hash(conversation.0), hash(conversation.1), call.lapses_at, connected);
-    (call.id, whose, call.first_seen_at, &call.data_key, state, &call.story, derived)
+pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
+    let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(|id| lookup::hash(id.as_str())));
+    Ok([
+        call.id.into(),
+        call.source.as_str().into(),
+        call.call_id.as_str().into(),
+        call.receiver.as_str().into(),
+        call.audience.as_str().into(),
+        call.tenant.as_deref().into(),
+        call.first_seen_at.into(),
+        call.data_key.clone().into(),
+        call.story.state().map(CallState::as_str).into(),
+        call.story.chain_id.as_deref().into(),
+        json(&call.story)?.into(),
+        hash(call.story.correlation_id.as_ref()),
+        hash(call.story.server_call_id.as_ref()),
+        call.lapses_at.into(),
+        hash(call.story.connected_as.as_ref()),
+    ])
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Change, Changed, hex, insert_changes, json},
+    batch::{Batched, Change, Changed, insert_changes, json},
     call_key_place, facts,
     positions::Positions,
     projection::{self, SavedCall},
@@ -238,7 +238,7 @@ async fn call(
         audience: String::new(),
         tenant: None,
         first_seen_at: at.as_millisecond(),
-        data_key: Some(hex(&wrapped)),
+        data_key: Some(wrapped),
         lapses_at: None,
         story: CallStory::default(),
     };

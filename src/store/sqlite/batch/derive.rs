@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::SqliteConnection;
 
 use super::{
-    Batched, hex,
-    insert::Rows,
+    Batched,
     load::{Call, Calls},
     plan::Planned,
 };
@@ -22,35 +21,11 @@ use crate::{
         rows::ChangedOperation,
         sqlite::{
             positions::Positions,
-            projection::{self, SavedCall, SavedOperation, save_calls_sql, save_operations_sql},
+            projection::{self, SavedCall, SavedOperation},
+            rows::{IS_ROW, Rows, Step},
         },
     },
 };
-
-/// The statement that writes lines of the change log, with its parameters: JSON of [`Lines`], and the time. Two kinds of rows,
-/// because each column of a row costs as much as all that is done with it.
-macro_rules! insert_changes_sql {
-    ($or:literal, $rows:literal, $at:literal) => {
-        concat!(
-            "INSERT ",
-            $or,
-            " INTO change (seq, at, type, call_id, state, operation_id, operation_hash, context_hash, token_hash)
-             SELECT value ->> 0, ",
-            $at,
-            ", value ->> 1, value ->> 2, value ->> 3, NULL, NULL, NULL, value ->> 4 FROM jsonb_each(",
-            $rows,
-            ", '$[0]')
-             UNION ALL
-             SELECT value ->> 0, ",
-            $at,
-            ", 'operation', value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, NULL FROM jsonb_each(",
-            $rows,
-            ", '$[1]')"
-        )
-    };
-}
-
-pub(super) use insert_changes_sql;
 
 /// What a batch has made of calls and operations, on its way to their rows.
 pub(super) struct Derived {
@@ -126,7 +101,7 @@ fn changed_calls(positions: &mut Positions, calls: &Calls, changes: &mut Vec<Cha
             audience: call.audience.clone(),
             tenant: call.tenant.clone(),
             first_seen_at: call.first_seen_at.as_millisecond(),
-            data_key: call.data_key.as_deref().map(hex),
+            data_key: call.data_key.clone(),
             lapses_at: call.lapses_at,
             story: call.story.clone(),
         });
@@ -165,20 +140,12 @@ pub(super) async fn save_and_commit(
     positions: &mut Positions,
     derived: &Derived,
 ) -> Result<(), StoreError> {
-    sqlx::query(concat!(
-        save_calls_sql!("$1"),
-        ";",
-        save_operations_sql!("$2"),
-        ";",
-        insert_changes_sql!("OR ABORT", "$3", "$4"),
-        "; COMMIT"
-    ))
-    .bind(projection::call_rows(&derived.calls)?)
-    .bind(projection::operation_rows(&derived.operations)?)
-    .bind(Lines::of(&derived.changes)?.finish())
-    .bind(committed_at(positions))
-    .execute(connection)
-    .await?;
+    let mut step = Step::default();
+    projection::add_calls(&mut step, projection::call_rows(&derived.calls)?)?;
+    projection::add_operations(&mut step, projection::operation_rows(&derived.operations)?)?;
+    insert_lines(&mut step, "", Lines::of(&derived.changes), committed_at(positions))?;
+    step.sql("COMMIT");
+    step.execute(connection).await?;
     Ok(())
 }
 
@@ -227,6 +194,9 @@ impl Changed {
     }
 }
 
+/// What a notification's line says that it is about.
+const NOTIFICATION: &str = "notification";
+
 /// A row of the change log.
 #[derive(Debug)]
 pub(in crate::store::sqlite) struct Change {
@@ -254,7 +224,7 @@ impl Change {
             Fact::Participants(_) | Fact::Other => None,
         };
         let call = planned.call.as_ref().map(|(call, _)| *call);
-        Self { call, token_hash: planned.token_hash, ..Self::of(planned.id, "notification", state) }
+        Self { call, token_hash: planned.token_hash, ..Self::of(planned.id, NOTIFICATION, state) }
     }
 
     /// A request's position is its place in the log.
@@ -285,43 +255,78 @@ pub(in crate::store::sqlite) async fn insert_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query(insert_changes_sql!("OR ABORT", "$1", "$2"))
-        .bind(Lines::of(changes)?.finish())
-        .bind(committed_at(positions))
-        .execute(connection)
-        .await?;
+    let mut step = Step::default();
+    insert_lines(&mut step, "", Lines::of(changes), committed_at(positions))?;
+    step.execute(connection).await?;
     Ok(())
 }
 
-/// Lines of the change log on their way to their rows.
+/// Lines of the change log on their way to their rows: of three kinds, because each column of a row costs as much as all that is done
+/// with it.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    others: Rows,
-    operations: Rows,
-    pub(super) count: usize,
+    notifications: Rows<4>,
+    operations: Rows<6>,
+    others: Rows<4>,
 }
 
 impl Lines {
-    pub(super) fn of(changes: &[Change]) -> Result<Self, StoreError> {
+    pub(super) fn of(changes: &[Change]) -> Self {
         let mut lines = Self::default();
         for change in changes {
-            lines.push(change)?;
+            lines.push(change);
         }
-        Ok(lines)
+        lines
     }
 
-    pub(super) fn push(&mut self, change: &Change) -> Result<(), StoreError> {
-        let Change { seq, kind, call, operation, state, found_by, token_hash } = change;
-        self.count += 1;
-        match operation {
-            Some(operation) => self.operations.push(&(seq, call, state, operation, found_by.0, found_by.1)),
-            None => self.others.push(&(seq, kind, call, state, token_hash)),
+    pub(super) fn push(&mut self, change: &Change) {
+        let Change { seq, kind, call, operation, state, found_by, token_hash } = *change;
+        match (operation, kind) {
+            (Some(operation), _) => {
+                let found_by = (found_by.0.into(), found_by.1.into());
+                self.operations.push([seq.into(), call.into(), state.into(), operation.into(), found_by.0, found_by.1]);
+            }
+            (None, NOTIFICATION) => self.notifications.push([seq.into(), call.into(), state.into(), token_hash.into()]),
+            (None, kind) => self.others.push([seq.into(), call.into(), state.into(), kind.into()]),
         }
     }
+}
 
-    /// As JSON.
-    pub(super) fn finish(self) -> String {
-        format!("[{},{}]", self.others.finish(), self.operations.finish())
+/// Adds the statement that writes lines of the change log, as of this time (in milliseconds).
+pub(super) fn insert_lines(step: &mut Step, or: &str, lines: Lines, at: i64) -> Result<(), StoreError> {
+    let Lines { notifications, operations, others } = lines;
+    let mut notifications = notifications.by_statement();
+    let (mut operations, mut others) = (operations.by_statement(), others.by_statement());
+    loop {
+        let (notifications, operations, others) = (notifications.next(), operations.next(), others.next());
+        if notifications.is_none() && operations.is_none() && others.is_none() {
+            return Ok(());
+        }
+        step.sql("INSERT ")
+            .sql(or)
+            .sql(" INTO change (seq, call_id, state, at, type, operation_id, operation_hash, context_hash, token_hash) SELECT");
+        let mut union = Union { step, at, next: "" };
+        union.select(notifications, "'notification', NULL, NULL, NULL, column4")?;
+        union.select(operations, "'operation', column4, column5, column6, NULL")?;
+        union.select(others, "column4, NULL, NULL, NULL, NULL")?;
+        step.sql(";");
+    }
+}
+
+/// Lines of several kinds, in one selection.
+struct Union<'s> {
+    step: &'s mut Step,
+    at: i64,
+    next: &'static str,
+}
+
+impl Union<'_> {
+    fn select<const COLUMNS: usize>(&mut self, rows: Option<Rows<COLUMNS>>, others: &str) -> Result<(), StoreError> {
+        let Some(rows) = rows else { return Ok(()) };
+        let next = std::mem::replace(&mut self.next, " UNION ALL SELECT");
+        self.step.sql(next).sql(" column1, column2, column3, ").bind(self.at)?.sql(", ").sql(others).sql(" FROM ");
+        self.step.values(rows)?.sql(IS_ROW);
+        Ok(())
     }
 }
 

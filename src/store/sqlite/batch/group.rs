@@ -14,18 +14,18 @@ use sqlx::SqliteConnection;
 
 use super::{
     Batched,
-    derive::{Lines, Told, committed_at, insert_changes_sql},
-    insert::{Rows, delivery_row, insert_deliveries_sql, insert_notifications_sql, insert_people_sql, notification_row},
-    known::nobody_else_sql,
+    derive::{Lines, Told, committed_at, insert_lines},
+    insert::{delivery_row, insert_deliveries, insert_notifications, insert_people, notification_row, person_row},
     load::Calls,
     outcomes,
-    plan::{Plan, PlannedDelivery},
+    plan::Plan,
 };
 use crate::store::{
     MasterKey, StoreError,
     sqlite::{
         positions::Positions,
-        projection::{self, save_calls_sql, save_operations_sql},
+        projection,
+        rows::{Rows, Step},
         work::Job,
     },
 };
@@ -37,14 +37,16 @@ pub(in crate::store::sqlite) struct Terms {
     pub(in crate::store::sqlite) grace: Duration,
 }
 
-/// The most deliveries in one commit, and the most bytes of their bodies.
-const DELIVERIES: usize = 512;
+/// The most notifications in one commit, and the most bytes of its bodies; but for those of a single delivery. More of them would make
+/// little difference, and their statements, which are kept prepared, larger.
+const NOTIFICATIONS: usize = 256;
 const BYTES: usize = 8 * 1024 * 1024;
 
 /// Deliveries that go into one commit.
 #[derive(Default)]
 pub(in crate::store::sqlite) struct Group {
     pub(in crate::store::sqlite) jobs: Vec<Job>,
+    notifications: usize,
     bytes: usize,
     /// `None` if the database is to be asked.
     pub(super) guess: Option<Guess>,
@@ -59,9 +61,12 @@ impl Group {
     /// Adds a delivery. Gives it back if it does not go with those that are there.
     pub(in crate::store::sqlite) fn add(&mut self, job: Job, terms: &Terms, positions: Option<&mut Positions>) -> Option<Job> {
         let mut positions = positions.filter(|positions| positions.no_strays);
+        let notifications = self.notifications + job.delivery.content.count();
+        let bytes = self.bytes + job.delivery.body.len();
         if self.jobs.is_empty() {
-            self.guess = positions.as_mut().and_then(|positions| positions.known.as_of()).map(Guess::as_of);
-        } else if self.jobs.len() >= DELIVERIES || self.bytes + job.delivery.body.len() > BYTES {
+            let version = positions.as_mut().and_then(|positions| positions.known.as_of());
+            self.guess = version.filter(|_| notifications <= NOTIFICATIONS).map(Guess::as_of);
+        } else if notifications > NOTIFICATIONS || bytes > BYTES {
             return Some(job);
         }
         if self.guess.is_some() && !self.plan(&job, terms, positions) {
@@ -70,7 +75,7 @@ impl Group {
             }
             self.ask();
         }
-        self.bytes += job.delivery.body.len();
+        (self.notifications, self.bytes) = (notifications, bytes);
         self.jobs.push(job);
         None
     }
@@ -107,13 +112,11 @@ pub(super) struct Guess {
     /// What the database says of the writing of others ([`Known::see`](super::Known::see)).
     version: i64,
     calls: Calls,
-    deliveries: Rows,
-    /// The sealed bodies, one behind the other.
-    bodies: Vec<u8>,
-    notifications: Rows,
-    people: Rows,
-    saved_calls: Rows,
-    operations: Rows,
+    deliveries: Rows<11>,
+    notifications: Rows<13>,
+    people: Rows<2>,
+    saved_calls: Rows<15>,
+    operations: Rows<21>,
     lines: Lines,
     batched: Batched,
 }
@@ -128,33 +131,32 @@ impl Guess {
     fn add(&mut self, job: &Job, calls: Calls, terms: &Terms, positions: &mut Positions) -> Result<bool, StoreError> {
         let jobs = std::slice::from_ref(job);
         let plan = Plan::of(&terms.master, positions, calls, jobs)?;
-        let Plan { positions, mut calls, deliveries, bodies, notifications, people, .. } = plan;
-        let recorded = outcomes(jobs, &deliveries, &notifications, &BTreeSet::new());
+        let Plan { positions, mut calls, deliveries, notifications, people, .. } = plan;
+        let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.id).collect();
+        let recorded = outcomes(jobs, &ids, &notifications, &BTreeSet::new());
         for delivery in deliveries {
-            let body_at = delivery.body_at + self.bodies.len();
-            self.deliveries.push(&delivery_row(&PlannedDelivery { body_at, ..delivery }))?;
+            self.deliveries.push(delivery_row(delivery)?);
         }
-        self.bodies.extend(bodies);
         let mut told = Told::default();
         for planned in &notifications {
             told.add(planned, &mut calls);
-            self.notifications.push(&notification_row(planned))?;
+            self.notifications.push(notification_row(planned)?);
         }
         for person in &people {
-            self.people.push(person)?;
+            self.people.push(person_row(person));
         }
         let derived = told.derive(positions, &mut calls, terms.grace, &BTreeMap::new())?;
         if !derived.gone.is_empty() {
             return Ok(false);
         }
         for call in &derived.calls {
-            self.saved_calls.push(&projection::call_row(call))?;
+            self.saved_calls.push(projection::call_row(call)?);
         }
         for operation in &derived.operations {
-            self.operations.push(&projection::operation_row(operation)?)?;
+            self.operations.push(projection::operation_row(operation)?);
         }
         for change in &derived.changes {
-            self.lines.push(change)?;
+            self.lines.push(change);
         }
         self.batched.add(Batched { recorded, ..derived.batched() });
         positions.known.learn(&mut calls);
@@ -169,35 +171,18 @@ impl Guess {
         positions: &mut Positions,
         mut beside: impl FnMut(&mut Positions),
     ) -> Result<Batched, StoreError> {
-        let query = sqlx::query(concat!(
-            "BEGIN IMMEDIATE; ",
-            insert_deliveries_sql!("OR ROLLBACK", "$1", "$2"),
-            " WHERE ",
-            nobody_else_sql!("$9"),
-            "; ",
-            insert_notifications_sql!("OR ROLLBACK", "$3"),
-            "; ",
-            insert_people_sql!("$4"),
-            "; ",
-            save_calls_sql!("$5"),
-            "; ",
-            save_operations_sql!("$6"),
-            "; ",
-            insert_changes_sql!("OR ROLLBACK", "$7", "$8"),
-            "; COMMIT"
-        ))
-        .bind(self.deliveries.finish())
-        .bind(self.bodies)
-        .bind(self.notifications.finish())
-        .bind(self.people.finish())
-        .bind(self.saved_calls.finish())
-        .bind(self.operations.finish())
-        .bind(self.lines.finish())
-        .bind(committed_at(positions))
-        .bind(self.version);
+        let mut step = Step::default();
+        step.sql("BEGIN IMMEDIATE;");
+        insert_deliveries(&mut step, "OR ROLLBACK", self.deliveries, Some(self.version))?;
+        insert_notifications(&mut step, "OR ROLLBACK", self.notifications, "")?;
+        insert_people(&mut step, self.people)?;
+        projection::add_calls(&mut step, self.saved_calls)?;
+        projection::add_operations(&mut step, self.operations)?;
+        insert_lines(&mut step, "OR ROLLBACK", self.lines, committed_at(positions))?;
+        step.sql("COMMIT");
         // those who come next build on it; should it fail, they are not as planned
         positions.known.keep(self.calls);
-        let mut execution = pin!(query.execute(connection));
+        let mut execution = pin!(step.execute(connection));
         poll_fn(|context| {
             let polled = execution.as_mut().poll(context);
             if polled.is_pending() {

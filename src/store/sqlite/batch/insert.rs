@@ -2,100 +2,96 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
 use sqlx::SqliteConnection;
 
 use super::{
     hex, json,
+    known::add_nobody_else,
     plan::{Planned, PlannedDelivery},
 };
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    sqlite::rows::{Cell, IS_ROW, Rows, Step},
+};
 
-/// The statement that inserts deliveries, with its parameters: JSON of [`delivery_row`]s, and the sealed bodies one behind the other.
-macro_rules! insert_deliveries_sql {
-    ($or:literal, $rows:literal, $bodies:literal) => {
-        concat!(
-            "INSERT ",
-            $or,
-            " INTO delivery (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for,
-                                   data_key, body)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, nullif(value -> 7, 'null'), value ->> 8,
-                    unhex(value ->> 9), substr(",
-            $bodies,
-            ", value ->> 10, value ->> 11)
-             FROM jsonb_each(",
-            $rows,
-            ")"
-        )
-    };
+/// Adds the statement that inserts deliveries; which fails if others have written `since` then, should that matter.
+pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since: Option<i64>) -> Result<(), StoreError> {
+    for rows in rows.by_statement() {
+        step.sql("INSERT ").sql(or).sql(
+            " INTO delivery
+                 (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body)
+             SELECT * FROM ",
+        );
+        step.values(rows)?.sql(IS_ROW);
+        if let Some(version) = since {
+            step.sql(" AND ");
+            add_nobody_else(step, version)?;
+        }
+        step.sql(";");
+    }
+    Ok(())
 }
-pub(super) use insert_deliveries_sql;
 
-/// The statement that inserts notifications, with its parameter: JSON of [`notification_row`]s.
-macro_rules! insert_notifications_sql {
-    ($or:literal, $rows:literal) => {
-        concat!(
-            "INSERT ",
-            $or,
+/// Adds the statement that inserts notifications.
+pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<13>, conflict: &str) -> Result<(), StoreError> {
+    for rows in rows.by_statement() {
+        step.sql("INSERT ").sql(or).sql(
             " INTO notification
-                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal,
-                  source, named, item)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> '$[7].kind',
-                    value ->> 6, value -> 7, unhex(value ->> 8), value ->> '$[9][0]', value ->> '$[9][1]',
-                    value ->> '$[9][2]'
-             FROM jsonb_each(",
-            $rows,
-            ")
-             WHERE true"
-        )
-    };
-}
-pub(super) use insert_notifications_sql;
-
-/// The statement that inserts who is in which call, with its parameter: JSON of pairs.
-macro_rules! insert_people_sql {
-    ($rows:literal) => {
-        concat!(
-            "INSERT INTO person (call_id, token) SELECT value ->> 0, unhex(value ->> 1) FROM jsonb_each(",
-            $rows,
-            ") WHERE true
-             ON CONFLICT DO NOTHING"
-        )
-    };
-}
-pub(super) use insert_people_sql;
-
-pub(super) fn delivery_row(planned: &PlannedDelivery<'_>) -> impl Serialize {
-    let PlannedDelivery { id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, .. } = planned;
-    let PlannedDelivery { sealed_for, data_key, body_at, body_length, .. } = planned;
-    (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body_at, body_length)
-}
-
-pub(super) fn notification_row(planned: &Planned<'_>) -> impl Serialize {
-    let call = planned.call.as_ref().map_or(0, |(call, _)| *call);
-    let (at, disposition) = (planned.received_at.as_millisecond(), planned.disposition.as_str());
-    let personal = planned.personal.as_deref().map(hex);
-    let whose = (planned.source, planned.named, planned.item);
-    let Planned { id, delivery, subject, identity, facts, .. } = planned;
-    (id, delivery, call, subject, hex(identity), at, disposition, facts, personal, whose)
-}
-
-/// Rows as one parameter, written one by one.
-#[derive(Debug, Default)]
-pub(super) struct Rows(String);
-
-impl Rows {
-    pub(super) fn push(&mut self, row: &impl Serialize) -> Result<(), StoreError> {
-        self.0.push(if self.0.is_empty() { '[' } else { ',' });
-        self.0.push_str(&json(row)?);
-        Ok(())
+                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item)
+             SELECT * FROM ",
+        );
+        step.values(rows)?.sql(IS_ROW).sql(conflict).sql(";");
     }
+    Ok(())
+}
 
-    /// As JSON.
-    pub(super) fn finish(mut self) -> String {
-        self.0.push_str(if self.0.is_empty() { "[]" } else { "]" });
-        self.0
+/// Adds the statement that inserts who is in which call.
+pub(super) fn insert_people(step: &mut Step, rows: Rows<2>) -> Result<(), StoreError> {
+    for rows in rows.by_statement() {
+        step.sql("INSERT INTO person (call_id, token) SELECT column1, unhex(column2) FROM ");
+        step.values(rows)?.sql(IS_ROW).sql(" ON CONFLICT DO NOTHING;");
     }
+    Ok(())
+}
+
+pub(super) fn delivery_row(planned: PlannedDelivery<'_>) -> Result<[Cell; 11], StoreError> {
+    let PlannedDelivery { id, source, receiver, received_at, audience, tenant_id, token_hash, .. } = planned;
+    let PlannedDelivery { correlation, sealed_for, data_key, body, .. } = planned;
+    Ok([
+        id.into(),
+        source.into(),
+        receiver.into(),
+        received_at.into(),
+        audience.into(),
+        tenant_id.into(),
+        token_hash.into(),
+        correlation.map(json).transpose()?.into(),
+        sealed_for.into(),
+        data_key.into(),
+        body.into(),
+    ])
+}
+
+pub(super) fn notification_row(planned: &Planned<'_>) -> Result<[Cell; 13], StoreError> {
+    Ok([
+        planned.id.into(),
+        planned.delivery.into(),
+        planned.call.as_ref().map_or(0, |(call, _)| *call).into(),
+        planned.subject.as_str().into(),
+        planned.identity.to_vec().into(),
+        planned.received_at.as_millisecond().into(),
+        planned.facts.kind.as_str().into(),
+        planned.disposition.as_str().into(),
+        json(&planned.facts)?.into(),
+        planned.personal.clone().into(),
+        planned.source.into(),
+        planned.named.into(),
+        planned.item.into(),
+    ])
+}
+
+pub(super) fn person_row((call, token): &(i64, String)) -> [Cell; 2] {
+    [(*call).into(), token.as_str().into()]
 }
 
 /// Inserts what is new, counts what is not on the row that it repeats, and returns the ids that were not needed.
@@ -103,24 +99,17 @@ impl Rows {
 /// One step to the database for all tables: each costs the writer a change of threads and back.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
-    deliveries: &[PlannedDelivery<'_>],
-    bodies: Vec<u8>,
+    deliveries: Vec<PlannedDelivery<'_>>,
     planned: &[Planned<'_>],
 ) -> Result<BTreeSet<i64>, StoreError> {
-    let inserted = sqlx::query(concat!(
-        insert_deliveries_sql!("OR ABORT", "$1", "$2"),
-        ";",
-        insert_notifications_sql!("OR ABORT", "$3"),
-        " ON CONFLICT (call_id, subject, identity) DO NOTHING
-          ON CONFLICT (identity) WHERE named = 1 DO NOTHING",
-    ))
-    .bind(json(&deliveries.iter().map(delivery_row).collect::<Vec<_>>())?)
-    .bind(bodies)
-    .bind(json(&planned.iter().map(notification_row).collect::<Vec<_>>())?)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if usize::try_from(inserted).is_ok_and(|inserted| inserted == deliveries.len() + planned.len()) {
+    let (mut step, count) = (Step::default(), deliveries.len() + planned.len());
+    let deliveries = deliveries.into_iter().map(delivery_row).collect::<Result<_, _>>()?;
+    insert_deliveries(&mut step, "", deliveries, None)?;
+    let notifications = planned.iter().map(notification_row).collect::<Result<_, _>>()?;
+    let copies = " ON CONFLICT (call_id, subject, identity) DO NOTHING ON CONFLICT (identity) WHERE named = 1 DO NOTHING";
+    insert_notifications(&mut step, "", notifications, copies)?;
+    let inserted = step.execute(&mut *connection).await?.rows_affected();
+    if usize::try_from(inserted).is_ok_and(|inserted| inserted == count) {
         return Ok(BTreeSet::new());
     }
     count_duplicates(connection, planned).await

@@ -1,7 +1,7 @@
 //! What the writer remembers of the calls that it wrote about last, so that a batch need not begin with questions to the database.
 //!
 //! A call that is not remembered is taken for new. Should it not be, or should a batch bring a copy of anything, the database refuses
-//! the batch as a whole, by its unique constraints; or because somebody else has written, such as `db erase` ([`nobody_else_sql`]). It
+//! the batch as a whole, by its unique constraints; or because somebody else has written, such as `db erase` ([`add_nobody_else`]). It
 //! is then recorded again, beginning with the questions. So a wrong guess costs time and nothing else, and while guesses are wrong,
 //! fewer are made.
 
@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use super::load::{Call, CallKey, Calls, Story, about};
 use crate::{
     domain::notification::{Fact, Notification},
-    store::sqlite::work::Job,
+    store::{
+        StoreError,
+        sqlite::{rows::Step, work::Job},
+    },
 };
 
 /// How much is remembered at the most: twice as many calls and facts about their operations.
@@ -20,14 +23,13 @@ const FACTS: usize = 256;
 /// How many batches in a row are made without guessing, at the most.
 const MOST_CAREFUL: u32 = 63;
 
-/// A condition that is always met; unless another connection has written since the version that is its parameter ([`Known::see`]): then
-/// the statement fails.
-macro_rules! nobody_else_sql {
-    ($version:literal) => {
-        concat!("(SELECT iif(data_version = ", $version, ", true, json('not ' || data_version)) FROM pragma_data_version)")
-    };
+/// Adds a condition that is always met; unless another connection has written since this version ([`Known::see`]): then the statement
+/// fails.
+pub(super) fn add_nobody_else(step: &mut Step, version: i64) -> Result<(), StoreError> {
+    step.sql("(SELECT iif(data_version = ").bind(version)?;
+    step.sql(", true, json('not ' || data_version)) FROM pragma_data_version)");
+    Ok(())
 }
-pub(super) use nobody_else_sql;
 
 /// The calls of the latest commits, as they are in the database.
 #[derive(Debug, Default)]

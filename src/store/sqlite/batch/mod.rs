@@ -8,10 +8,8 @@
 //! Where nothing has to be asked, the plan and what it changes are made first, and then all is inserted and saved in one step
 //! ([`group`]).
 //!
-//! Each statement takes the whole batch as one JSON parameter, and statements that follow each other go together: a step to the
-//! database costs two changes of threads, a row hardly anything. Their parameters are named (`$7`): a number (`?7`) would give its
-//! statement six more, which take the place of those that follow. `jsonb_each` hands out parsed rows, where `json_each` would write
-//! each out as text for every column to parse again.
+//! Each statement takes all its rows, and statements that follow each other go together ([`rows`](super::rows)). Questions take a list
+//! as one JSON parameter.
 
 mod derive;
 mod group;
@@ -34,9 +32,9 @@ pub(super) use self::{
 };
 use self::{
     derive::{Told, save_and_commit},
-    insert::{insert, insert_people_sql},
+    insert::{insert, insert_people, person_row},
     load::{Call, begin},
-    plan::{Plan, Planned, PlannedDelivery},
+    plan::{Plan, Planned},
 };
 use super::{
     facts,
@@ -44,12 +42,12 @@ use super::{
     is_refusal,
     positions::Positions,
     projection,
+    rows::Step,
     strays::{followed_by, lead_home},
     work::Job,
 };
 use crate::{
     domain::{
-        delivery::Content,
         ids::{DeliveryId, NotificationId, Seq},
         notification::Disposition,
         operation::State,
@@ -124,10 +122,13 @@ async fn record_step_by_step(
     grace: Duration,
     jobs: &[Job],
 ) -> Result<Batched, StoreError> {
-    let Plan { positions, mut calls, deliveries, bodies, notifications, people, heads, .. } = plan;
-    let duplicates = insert(connection, &deliveries, bodies, &notifications).await?;
+    let Plan { positions, mut calls, deliveries, notifications, people, heads, .. } = plan;
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.id).collect();
+    let duplicates = insert(connection, deliveries, &notifications).await?;
     if !people.is_empty() {
-        sqlx::query(insert_people_sql!("$1")).bind(json(&people)?).execute(&mut *connection).await?;
+        let mut step = Step::default();
+        insert_people(&mut step, people.iter().map(person_row).collect())?;
+        step.execute(connection).await?;
     }
     if !heads.is_empty() {
         let quarantined = |planned: &&Planned<'_>| planned.disposition == Disposition::Quarantined;
@@ -153,7 +154,7 @@ async fn record_step_by_step(
         let believed = new.iter().filter(|planned| planned.call.is_some());
         believed.flat_map(|planned| followed_by(planned.source, &planned.facts)).collect()
     };
-    let recorded = outcomes(jobs, &deliveries, &notifications, &duplicates);
+    let recorded = outcomes(jobs, &ids, &notifications, &duplicates);
     if leads.is_empty() && derived.gone.is_empty() {
         save_and_commit(connection, positions, &derived).await?;
         if !duplicates.is_empty() {
@@ -175,23 +176,14 @@ async fn record_step_by_step(
     Ok(batched)
 }
 
-fn outcomes(
-    jobs: &[Job],
-    deliveries: &[PlannedDelivery<'_>],
-    planned: &[Planned<'_>],
-    duplicates: &BTreeSet<i64>,
-) -> Vec<Recorded> {
+fn outcomes(jobs: &[Job], deliveries: &[i64], planned: &[Planned<'_>], duplicates: &BTreeSet<i64>) -> Vec<Recorded> {
     let mut planned = planned.iter();
     jobs.iter()
         .zip(deliveries)
         .map(|(job, delivery)| {
-            let count = match &job.delivery.content {
-                Content::Read(items) => items.len(),
-                Content::Unreadable => 1,
-            };
             let notifications = planned
                 .by_ref()
-                .take(count)
+                .take(job.delivery.content.count())
                 .map(|row| {
                     if duplicates.contains(&row.id) {
                         return RecordedNotification::Duplicate;
@@ -199,12 +191,12 @@ fn outcomes(
                     RecordedNotification::New(NotificationId(Seq(row.id)), row.disposition)
                 })
                 .collect();
-            Recorded { delivery: DeliveryId(Seq(delivery.id)), notifications }
+            Recorded { delivery: DeliveryId(Seq(*delivery)), notifications }
         })
         .collect()
 }
 
-/// One parameter for a whole batch.
+/// A column's JSON, or a list as one parameter.
 pub(super) fn json(rows: &(impl Serialize + ?Sized)) -> Result<String, StoreError> {
     serde_json::to_string(rows).map_err(|error| StoreError::Database(sqlx::Error::Encode(Box::new(error))))
 }

@@ -5,10 +5,7 @@ use std::{borrow::Cow, collections::hash_map::Entry};
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
-use super::{
-    hex,
-    load::{Call, CallKey, Calls},
-};
+use super::load::{Call, CallKey, Calls};
 use crate::{
     domain::{
         delivery::{Content, Correlation},
@@ -31,8 +28,6 @@ pub(super) struct Plan<'a, 'j> {
     pub(super) positions: &'a mut Positions,
     pub(super) calls: Calls,
     pub(super) deliveries: Vec<PlannedDelivery<'j>>,
-    /// The sealed bodies, one behind the other.
-    pub(super) bodies: Vec<u8>,
     pub(super) notifications: Vec<Planned<'j>>,
     /// Who is in which call, by their tokens.
     pub(super) people: Vec<(i64, String)>,
@@ -51,10 +46,9 @@ pub(super) struct PlannedDelivery<'j> {
     pub(super) token_hash: Option<i64>,
     pub(super) correlation: Option<&'j Correlation>,
     pub(super) sealed_for: Option<i64>,
-    pub(super) data_key: Option<String>,
-    /// Where its body lies among the bodies, counted from 1, and how long it is (bytes).
-    pub(super) body_at: usize,
-    pub(super) body_length: usize,
+    pub(super) data_key: Option<Vec<u8>>,
+    /// Sealed.
+    pub(super) body: Vec<u8>,
 }
 
 /// A notification on its way to its row.
@@ -94,7 +88,6 @@ impl<'a, 'j> Plan<'a, 'j> {
             positions,
             calls,
             deliveries: Vec::new(),
-            bodies: Vec::new(),
             notifications: Vec::new(),
             people: Vec::new(),
             heads: Vec::new(),
@@ -235,7 +228,7 @@ impl<'a, 'j> Plan<'a, 'j> {
             (sealed(seal)?, call.map(|(call, _)| call), None)
         } else {
             let (seal, wrapped) = self.master.new_data_key(&delivery_key_place(id))?;
-            (sealed(&seal)?, None, Some(hex(&wrapped)))
+            (sealed(&seal)?, None, Some(wrapped))
         };
         if let (Some(sealed), Some(kept)) = (head, &job.delivery.head) {
             let expires_at = kept.expires_at.as_millisecond();
@@ -253,10 +246,8 @@ impl<'a, 'j> Plan<'a, 'j> {
             correlation,
             sealed_for,
             data_key,
-            body_at: self.bodies.len() + 1,
-            body_length: sealed.len(),
+            body: sealed,
         });
-        self.bodies.extend_from_slice(&sealed);
         Ok(())
     }
 }
