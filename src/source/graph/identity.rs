@@ -4,48 +4,74 @@
 //! its content. Neither alone would do: a roster that returns to an earlier content is news, and one request may bring
 //! several items. An operation ends once, however often its end is sent: there the content alone decides.
 
+use memchr::memchr_iter;
+
 use crate::{domain::notification::Identity, source::identity::identity_of};
 
 /// The identity of an item's JSON. The item holds its own URL, so that call and resource are a part of it.
 ///
 /// Without `message_id` the content alone decides.
 pub(super) fn identity(message_id: Option<&str>, json: &str) -> Identity {
-    identity_of(&[message_id.unwrap_or_default().as_bytes(), compact(json).as_bytes()])
+    identity_of(&[message_id.unwrap_or_default().as_bytes(), &compact(json)])
 }
 
 /// JSON without insignificant white space (RFC 8259 §2): proxies may lay a body out anew.
-fn compact(json: &str) -> String {
-    let mut compact = String::with_capacity(json.len());
-    let mut in_text = false;
-    for (quotes, part) in json.split('"').enumerate() {
-        if quotes > 0 {
-            compact.push('"');
-        }
+fn compact(json: &str) -> Vec<u8> {
+    let json = json.as_bytes();
+    let mut compact = Vec::with_capacity(json.len());
+    let (mut begin, mut in_text) = (0, false);
+    for end in memchr_iter(b'"', json).chain([json.len()]) {
+        let part = json.get(begin..end).unwrap_or_default();
         if in_text {
-            compact.push_str(part);
+            compact.extend_from_slice(part);
             // an escaped quotation mark does not end the text
-            in_text = part.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+            in_text = part.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
         } else {
-            compact.extend(part.split([' ', '\t', '\n', '\r']));
+            compact.extend(part.iter().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')));
             in_text = true;
         }
+        compact.extend(json.get(end)); // the mark itself
+        begin = end + 1;
     }
     compact
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert_eq, proptest};
+
     use super::*;
 
     #[test]
     fn white_space_between_tokens_does_not_matter_and_within_texts_it_does() {
-        assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), r#"{"a b":[1,"c\" d"]}"#);
+        assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), br#"{"a b":[1,"c\" d"]}"#);
         assert_eq!(
             compact(r#"{"a" : "\\\\" , "b\\\" \"c" : " " , "" : "\\\\\" " }"#),
-            r#"{"a":"\\\\","b\\\" \"c":" ","":"\\\\\" "}"#
+            br#"{"a":"\\\\","b\\\" \"c":" ","":"\\\\\" "}"#
         );
         assert_eq!(identity(None, r#"{"a":1}"#), identity(None, "{\n \"a\" : 1 }"));
         assert_ne!(identity(None, r#"{"a":"b c"}"#), identity(None, r#"{"a":"bc"}"#));
+    }
+
+    proptest! {
+        /// Identities are kept: whatever finds them, they stay the same.
+        #[test]
+        fn white_space_is_found_as_by_who_looks_at_each_byte(json in r#"[ \n"\\a:,]{0,60}"#) {
+            let (mut in_text, mut escaped) = (false, false);
+            let expected: Vec<u8> = json
+                .bytes()
+                .filter(|byte| {
+                    if !in_text {
+                        in_text = *byte == b'"';
+                        return !matches!(byte, b' ' | b'\n');
+                    }
+                    in_text = escaped || *byte != b'"';
+                    escaped = !escaped && *byte == b'\\';
+                    true
+                })
+                .collect();
+            prop_assert_eq!(compact(&json), expected);
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", "64000")
         .pragma("journal_size_limit", "134217728")
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", "-8192")
         // keys of calls that are erased must not stay in what the file no longer uses
         .pragma("secure_delete", "ON")
 }
