@@ -26,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, broadcast, mpsc, oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -180,7 +183,9 @@ impl Ledger {
         let writer = Writer::new(opened, &options, jobs, Arc::clone(&rejections), writable_tx, changed, closing.clone());
         let room = Arc::new(Semaphore::new(usize::try_from(QUEUE_KIB).unwrap_or(usize::MAX)));
         let (started, ready) = oneshot::channel();
-        let writing = tokio::spawn(writer.run(started));
+        // on a thread of its own: each of its many wakings would else wake a second thread of the runtime, to look for more to do
+        let runtime = Handle::current();
+        let writing = tokio::task::spawn_blocking(move || runtime.block_on(writer.run(started)));
         // the requests of a process that died are marked before anybody can ask
         let _started = ready.await;
         Ok((Self { queue, room, rejections, writable, closing, hasher, reader }, writing))
