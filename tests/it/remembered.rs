@@ -2,7 +2,10 @@
 
 use callback_ledger::{
     domain::{delivery::Correlation, ids::PlatformId, notification::Disposition, operation::State},
-    store::removal::{Forgotten, erase},
+    store::{
+        RecordError,
+        removal::{Forgotten, erase},
+    },
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     app::call_event,
-    ledger::{BOT, TestLedger, count, delivery, delivery_of, dispositions, execute, operation, operations_of},
+    ledger::{BOT, TestLedger, count, delivery, delivery_of, dispositions, envelope, execute, item, operation, operations_of},
 };
 
 /// Many times as many as are remembered.
@@ -134,5 +137,43 @@ async fn a_call_that_only_a_copy_spoke_of_has_not_begun() {
     let homeless = "SELECT count(*) FROM notification WHERE call_id NOT IN (SELECT id FROM call)";
     assert_eq!(count(ledger.path(), homeless).await, 0);
     assert_eq!(count(ledger.path(), "SELECT count(*) FROM call").await, 2);
+    ledger.agrees_with_its_facts().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_planned_beside_a_commit_that_fails_is_planned_anew() {
+    const RECORDERS: usize = 16;
+    const ROUNDS: usize = 200;
+    let ledger = TestLedger::new().await;
+    execute(
+        ledger.path(),
+        "CREATE TRIGGER no BEFORE INSERT ON operation WHEN new.operation_id LIKE 'refused-%' BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    .await;
+    // all speak of the same call, one after another, so that what is planned builds on a call that is about to begin
+    let recorder = async |recorder: usize| {
+        let mut refused = 0;
+        for round in 0..ROUNDS {
+            let call = format!("call-{round}");
+            if (recorder + round).is_multiple_of(8) {
+                let body = operation(&call, &format!("refused-{recorder}-{round}"), "running");
+                assert_eq!(ledger.ledger.record(&BOT, delivery(&body, None)).await.unwrap_err(), RecordError::Refused);
+                refused += 1;
+            }
+            let state = json!({ "@odata.type": "#microsoft.graph.call", "state": "established" });
+            let state = envelope(&[item("updated", &format!("calls/{call}"), &state)]);
+            let recorded = ledger.ledger.record(&BOT, delivery(&state, Some(&format!("{recorder}-{round}")))).await.unwrap();
+            assert_eq!(dispositions(&recorded), [Some(Disposition::Applied)]);
+        }
+        refused
+    };
+    let refused: usize = join_all((0..RECORDERS).map(recorder)).await.into_iter().sum();
+    assert_eq!(refused, RECORDERS * ROUNDS / 8);
+    let (calls, each) = (i64::try_from(ROUNDS).unwrap(), i64::try_from(RECORDERS * ROUNDS).unwrap());
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM call").await, calls);
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM operation").await, 0);
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM notification WHERE duplicates = 0").await, each);
+    let homeless = "SELECT count(*) FROM notification WHERE call_id NOT IN (SELECT id FROM call)";
+    assert_eq!(count(ledger.path(), homeless).await, 0);
     ledger.agrees_with_its_facts().await;
 }
