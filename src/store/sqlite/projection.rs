@@ -37,8 +37,9 @@ pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), Stor
                  started_at = excluded.started_at, finished_at = excluded.finished_at,
                  first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
                  notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
-                 deadline = excluded.deadline, links = excluded.links;",
+                 deadline = excluded.deadline, links = excluded.links",
         );
+        step.end();
     }
     Ok(())
 }
@@ -60,8 +61,9 @@ pub(super) fn add_calls(step: &mut Step, rows: Rows<15>) -> Result<(), StoreErro
                  lapses_at = coalesce(lapses_at, excluded.lapses_at),
                  receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
                  tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
-                 audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END;",
+                 audience = CASE WHEN audience = '' THEN excluded.audience ELSE audience END",
         );
+        step.end();
     }
     Ok(())
 }

@@ -9,17 +9,15 @@
 
 use std::sync::Arc;
 
-use sqlx::{
-    Arguments, AssertSqlSafe, Error, SqliteConnection,
-    sqlite::{SqliteArguments, SqliteQueryResult},
-};
+use sqlx::{Arguments, AssertSqlSafe, Error, SqliteConnection, sqlite::SqliteArguments};
 
 use crate::store::StoreError;
 
-/// The most rows of one statement: with the 22 columns of an operation fewer cells than SQLite's 32,766.
+/// The most rows of one statement: with the columns of an operation fewer cells than the 32,766 that SQLite takes.
 const ROWS: usize = 1024;
-/// The most cells of a step that is kept prepared: about 100 bytes each.
-const KEPT: usize = 32_768;
+/// How many cells go together, about; each takes some 100 bytes while its statement is prepared. More statements than that are sent one
+/// part after another: SQLite takes texts of a million bytes at the most.
+const CELLS: usize = 32_768;
 
 /// The value of a column.
 #[derive(Clone, Debug)]
@@ -107,6 +105,13 @@ impl<const COLUMNS: usize> FromIterator<[Cell; COLUMNS]> for Rows<COLUMNS> {
 /// Statements that go to the database together, with what is bound to them.
 #[derive(Debug, Default)]
 pub(super) struct Step {
+    /// What is to go before, because there is too much of it.
+    before: Vec<Part>,
+    part: Part,
+}
+
+#[derive(Debug, Default)]
+struct Part {
     sql: String,
     arguments: SqliteArguments,
 }
@@ -114,13 +119,13 @@ pub(super) struct Step {
 impl Step {
     /// Adds a part of a statement.
     pub(super) fn sql(&mut self, sql: &str) -> &mut Self {
-        self.sql.push_str(sql);
+        self.part.sql.push_str(sql);
         self
     }
 
     /// Adds a parameter.
     pub(super) fn bind(&mut self, cell: impl Into<Cell>) -> Result<&mut Self, StoreError> {
-        self.sql.push('?');
+        self.part.sql.push('?');
         self.add(cell.into())?;
         Ok(self)
     }
@@ -128,14 +133,14 @@ impl Step {
     /// Adds rows as something to select from, to be followed by [`IS_ROW`].
     pub(super) fn values<const COLUMNS: usize>(&mut self, rows: Rows<COLUMNS>) -> Result<&mut Self, StoreError> {
         let (count, places) = (rows.0.len(), rows.0.len().next_power_of_two());
-        self.sql.push_str("(VALUES ");
+        self.part.sql.push_str("(VALUES ");
         let row = format!("(?{})", ",?".repeat(COLUMNS.saturating_sub(1)));
         for place in 0..places {
-            self.sql.push_str(if place == 0 { "" } else { "," });
-            self.sql.push_str(&row);
+            self.part.sql.push_str(if place == 0 { "" } else { "," });
+            self.part.sql.push_str(&row);
         }
-        self.sql.push(')');
-        self.arguments.reserve(places * COLUMNS, 0);
+        self.part.sql.push(')');
+        self.part.arguments.reserve(places * COLUMNS, 0);
         for cell in rows.0.into_iter().flatten() {
             self.add(cell)?;
         }
@@ -147,20 +152,76 @@ impl Step {
 
     fn add(&mut self, cell: Cell) -> Result<(), StoreError> {
         let added = match cell {
-            Cell::Null => self.arguments.add(None::<i64>),
-            Cell::Integer(value) => self.arguments.add(value),
-            Cell::Text(value) => self.arguments.add(value),
-            Cell::Bytes(value) => self.arguments.add(value),
+            Cell::Null => self.part.arguments.add(None::<i64>),
+            Cell::Integer(value) => self.part.arguments.add(value),
+            Cell::Text(value) => self.part.arguments.add(value),
+            Cell::Bytes(value) => self.part.arguments.add(value),
         };
         added.map_err(|error| StoreError::Database(Error::Encode(error)))
     }
 
-    /// Takes the step. What it returns counts the rows of all its statements.
-    pub(super) async fn execute(self, connection: &mut SqliteConnection) -> Result<SqliteQueryResult, StoreError> {
-        let is_kept = self.arguments.len() <= KEPT;
-        Ok(sqlx::query_with(AssertSqlSafe(self.sql), self.arguments).persistent(is_kept).execute(connection).await?)
+    /// Ends a statement.
+    pub(super) fn end(&mut self) {
+        self.part.sql.push(';');
+        if self.part.arguments.len() >= CELLS {
+            self.before.push(std::mem::take(&mut self.part));
+        }
+    }
+
+    /// Takes the step. Returns how many rows its statements have inserted or changed, if they are such: of others SQLite says what the
+    /// one before did.
+    pub(super) async fn execute(self, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+        let Self { before, part } = self;
+        let mut rows = 0;
+        for Part { sql, arguments } in before.into_iter().chain([part]).filter(|part| !part.sql.is_empty()) {
+            let is_kept = arguments.len() <= CELLS;
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(is_kept);
+            rows += query.execute(&mut *connection).await?.rows_affected();
+        }
+        Ok(rows)
     }
 }
 
 /// The condition that leaves out the places that were left over.
 pub(super) const IS_ROW: &str = " WHERE column1 IS NOT NULL";
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection;
+
+    use super::*;
+
+    async fn table() -> Result<SqliteConnection, sqlx::Error> {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await?;
+        sqlx::raw_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c BLOB) STRICT")
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
+    }
+
+    async fn insert(connection: &mut SqliteConnection, count: usize) -> Result<u64, StoreError> {
+        let row = |n: usize| [n.into(), (n % 2 == 1).then_some(7_i64).into(), "text".into(), vec![0, 1].into()];
+        let mut step = Step::default();
+        for rows in (0..count).map(row).collect::<Rows<4>>().by_statement() {
+            step.sql("INSERT INTO t SELECT column1, column2 + ").bind(1_i64)?.sql(", column3, column4 FROM ");
+            step.values(rows)?.sql(IS_ROW).end();
+        }
+        step.execute(connection).await
+    }
+
+    /// What a call has of operations has no bound, and its end ends all of them; SQLite has bounds, for cells and for texts.
+    #[tokio::test]
+    async fn a_step_takes_any_number_of_rows_and_nothing_besides() -> Result<(), Box<dyn std::error::Error>> {
+        for count in [0, 1, 2, 3, 5, 1023, 1024, 1025, 130_000] {
+            let mut connection = table().await?;
+            assert_eq!(insert(&mut connection, count).await?, u64::try_from(count)?);
+            let found: (i64, i64, i64) =
+                sqlx::query_as("SELECT count(*), coalesce(sum(a), 0), coalesce(sum(b = 'text' AND c = x'0001'), 0) FROM t")
+                    .fetch_one(&mut connection)
+                    .await?;
+            let odd = i64::try_from(count / 2)?;
+            assert_eq!(found, (i64::try_from(count)?, 8 * odd, i64::try_from(count)?));
+        }
+        Ok(())
+    }
+}

@@ -144,7 +144,7 @@ pub(super) async fn save_and_commit(
     projection::add_calls(&mut step, projection::call_rows(&derived.calls)?)?;
     projection::add_operations(&mut step, projection::operation_rows(&derived.operations)?)?;
     insert_lines(&mut step, "", Lines::of(&derived.changes), committed_at(positions))?;
-    step.sql("COMMIT");
+    step.sql("COMMIT").end();
     step.execute(connection).await?;
     Ok(())
 }
@@ -309,7 +309,7 @@ pub(super) fn insert_lines(step: &mut Step, or: &str, lines: Lines, at: i64) -> 
         union.select(notifications, "'notification', NULL, NULL, NULL, column4")?;
         union.select(operations, "'operation', column4, column5, column6, NULL")?;
         union.select(others, "column4, NULL, NULL, NULL, NULL")?;
-        step.sql(";");
+        step.end();
     }
 }
 

@@ -172,14 +172,14 @@ impl Guess {
         mut beside: impl FnMut(&mut Positions),
     ) -> Result<Batched, StoreError> {
         let mut step = Step::default();
-        step.sql("BEGIN IMMEDIATE;");
+        step.sql("BEGIN IMMEDIATE").end();
         insert_deliveries(&mut step, "OR ROLLBACK", self.deliveries, Some(self.version))?;
         insert_notifications(&mut step, "OR ROLLBACK", self.notifications, "")?;
         insert_people(&mut step, self.people)?;
         projection::add_calls(&mut step, self.saved_calls)?;
         projection::add_operations(&mut step, self.operations)?;
         insert_lines(&mut step, "OR ROLLBACK", self.lines, committed_at(positions))?;
-        step.sql("COMMIT");
+        step.sql("COMMIT").end();
         // those who come next build on it; should it fail, they are not as planned
         positions.known.keep(self.calls);
         let mut execution = pin!(step.execute(connection));

@@ -27,7 +27,7 @@ pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since
             step.sql(" AND ");
             add_nobody_else(step, version)?;
         }
-        step.sql(";");
+        step.end();
     }
     Ok(())
 }
@@ -40,7 +40,7 @@ pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<13>, co
                  (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item)
              SELECT * FROM ",
         );
-        step.values(rows)?.sql(IS_ROW).sql(conflict).sql(";");
+        step.values(rows)?.sql(IS_ROW).sql(conflict).end();
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<13>, co
 pub(super) fn insert_people(step: &mut Step, rows: Rows<2>) -> Result<(), StoreError> {
     for rows in rows.by_statement() {
         step.sql("INSERT INTO person (call_id, token) SELECT column1, unhex(column2) FROM ");
-        step.values(rows)?.sql(IS_ROW).sql(" ON CONFLICT DO NOTHING;");
+        step.values(rows)?.sql(IS_ROW).sql(" ON CONFLICT DO NOTHING").end();
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ pub(super) async fn insert(
     let notifications = planned.iter().map(notification_row).collect::<Result<_, _>>()?;
     let copies = " ON CONFLICT (call_id, subject, identity) DO NOTHING ON CONFLICT (identity) WHERE named = 1 DO NOTHING";
     insert_notifications(&mut step, "", notifications, copies)?;
-    let inserted = step.execute(&mut *connection).await?.rows_affected();
+    let inserted = step.execute(&mut *connection).await?;
     if usize::try_from(inserted).is_ok_and(|inserted| inserted == count) {
         return Ok(BTreeSet::new());
     }
