@@ -261,8 +261,7 @@ pub(in crate::store::sqlite) async fn insert_changes(
     Ok(())
 }
 
-/// Lines of the change log on their way to their rows: of three kinds, because each column of a row costs as much as all that is done
-/// with it.
+/// Lines of the change log on their way to their rows: of three kinds, each without the columns that it leaves empty.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     notifications: Rows<4>,

@@ -14,7 +14,7 @@ use crate::store::{
     sqlite::rows::{Cell, IS_ROW, Rows, Step},
 };
 
-/// Adds the statement that inserts deliveries; which fails if others have written `since` then, should that matter.
+/// Adds the statement that inserts deliveries. It fails if others have written `since` this version, if one is given.
 pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since: Option<i64>) -> Result<(), StoreError> {
     for rows in rows.by_statement() {
         step.sql("INSERT ").sql(or).sql(
