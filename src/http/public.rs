@@ -66,8 +66,9 @@ pub fn configure(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], entrance:
 
 /// Adds one resource per receiver, and nothing else.
 pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], entrance: &Entrance) {
+    let entrance = Arc::new(entrance.clone()); // each request has a share of it
     for receiver in receivers {
-        let state = (Arc::clone(receiver), entrance.clone());
+        let state = (Arc::clone(receiver), Arc::clone(&entrance));
         app.service(
             web::resource(receiver.path.as_str())
                 .app_data(ThinData(state))
@@ -78,7 +79,7 @@ pub fn mount(app: &mut ServiceConfig, receivers: &[Arc<Receiver>], entrance: &En
     }
 }
 
-type State = ThinData<(Arc<Receiver>, Entrance)>;
+type State = ThinData<(Arc<Receiver>, Arc<Entrance>)>;
 
 async fn method_not_allowed(request: HttpRequest, state: State) -> HttpResponse {
     let ThinData((receiver, _)) = state;
