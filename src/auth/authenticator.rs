@@ -26,7 +26,7 @@ use crate::domain::{
 /// Believes or refuses the callers of one receiver.
 #[derive(Debug)]
 pub struct Authenticator {
-    receiver: String,
+    receiver: Arc<str>,
     demands: Demands,
     entries: Vec<Entry>,
     clock: Clock,
@@ -89,7 +89,7 @@ impl Authenticator {
         };
         let KeySettings { remembered_tokens, max_waiting, .. } = *store.settings();
         let (believed, waiting) = (TokenCache::new(remembered_tokens), Semaphore::new(max_waiting));
-        let receiver = receiver.to_owned();
+        let receiver = receiver.into();
         Ok(Self { receiver, demands: Demands::of(policy), entries, clock, store: store.clone(), believed, waiting })
     }
 
@@ -137,16 +137,8 @@ impl Authenticator {
     /// All who know a secret are one audience, at whichever receiver: one event may come to several of them.
     fn admit_by_secret(&self, secret: Option<&str>) -> Result<Admission, RejectionReason> {
         self.demands.check_secret(secret)?;
-        let (receiver, audience) = (self.receiver.clone(), SECRET_AUDIENCE.to_owned());
-        Ok(Admission {
-            receiver,
-            audience,
-            issuer: String::new(),
-            tenant: None,
-            key_id: String::new(),
-            expires_at: None,
-            token: None,
-        })
+        let (receiver, audience) = (Arc::clone(&self.receiver), SECRET_AUDIENCE.into());
+        Ok(Admission { receiver, audience, issuer: "".into(), tenant: None, key_id: "".into(), expires_at: None, token: None })
     }
 
     /// Whether every key set that it believes is loaded and may be believed.
@@ -165,7 +157,7 @@ impl Authenticator {
             return Err(Refused::For(reason));
         }
         let Ok(_place) = self.waiting.try_acquire() else { return Err(Refused::Undecided) };
-        tracing::debug!(receiver.path = self.receiver, key.id = tame(key_id), %reason, "asking for keys again");
+        tracing::debug!(receiver.path = %self.receiver, key.id = tame(key_id), %reason, "asking for keys again");
         let known = join_all(doubtful.into_iter().map(KeySource::renew)).await;
         match self.judge(token, key_id, algorithm, secret) {
             Err(again) if !self.doubtful(again, token).is_empty() && known.contains(&Knowledge::Missing) => {
@@ -186,11 +178,11 @@ impl Authenticator {
         let signer = self.signer(token, key_id, algorithm)?;
         let believed = self.demands.check(&Claims(&token.claims), &signer.issuers, secret, self.clock.now())?;
         Ok(Admission {
-            receiver: self.receiver.clone(),
-            issuer: believed.issuer,
-            audience: believed.audience,
+            receiver: Arc::clone(&self.receiver),
+            issuer: believed.issuer.into(),
+            audience: believed.audience.into(),
             tenant: believed.tenant,
-            key_id: signer.key_id,
+            key_id: signer.key_id.into(),
             expires_at: Some(believed.expires_at),
             token: Some(token.signed_part()),
         })

@@ -41,7 +41,7 @@ mod token;
 mod token_cache;
 mod verify;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -57,14 +57,14 @@ pub use key_store::KeyStore;
 pub use keys::KeysError;
 pub use token::signed_part;
 
-/// The proof that a caller was believed. Only [`Authenticator::admit`] makes one.
+/// The proof that a caller was believed. Only [`Authenticator::admit`] makes one. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    receiver: String,
-    issuer: String,
-    audience: String,
+    receiver: Arc<str>,
+    issuer: Arc<str>,
+    audience: Arc<str>,
     tenant: Option<PlatformId>,
-    key_id: String,
+    key_id: Arc<str>,
     expires_at: Option<Timestamp>,
     /// The SHA-256 of what was signed in it.
     token: Option<[u8; 32]>,

@@ -107,11 +107,11 @@ mod tests {
 
     fn admission(expires: i64) -> Admission {
         Admission {
-            receiver: "/api/calls".to_owned(),
-            issuer: "issuer".to_owned(),
-            audience: "audience".to_owned(),
+            receiver: "/api/calls".into(),
+            issuer: "issuer".into(),
+            audience: "audience".into(),
             tenant: None,
-            key_id: "key".to_owned(),
+            key_id: "key".into(),
             expires_at: Some(at(expires)),
             token: None,
         }

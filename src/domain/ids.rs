@@ -1,6 +1,6 @@
 //! The ledger's own ids, and the platforms' ids in one spelling.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -104,22 +104,30 @@ ledger_id!(
 /// let in_a_body = PlatformId::parse("57dab8b1-894c-409a-b240-bd8beae78896");
 /// assert_eq!(in_a_url, in_a_body);
 /// ```
+///
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PlatformId(String);
+pub struct PlatformId(Arc<str>);
 
 impl PlatformId {
     /// Reads an id in any spelling; `None` if it is blank.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        (!text.is_empty()).then(|| Self(guid(text).unwrap_or_else(|| text.to_owned())))
+        (!text.is_empty()).then(|| Self(guid(text).map_or_else(|| text.into(), Into::into)))
     }
 
     /// The id in its one spelling.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&PlatformId> for Arc<str> {
+    fn from(id: &PlatformId) -> Self {
+        Self::clone(&id.0)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One item of a delivery, normalised: what a source understood of it, in the ledger's words.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +101,7 @@ impl Facts {
 #[serde(rename_all = "camelCase")]
 pub enum Fact {
     /// About an operation.
-    Operation(OperationFact),
+    Operation(Arc<OperationFact>),
     /// About the call.
     Call(CallFact),
     /// About who is in the call: how many.

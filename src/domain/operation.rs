@@ -25,7 +25,7 @@ mod links;
 mod requests;
 mod rosters;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,7 @@ pub struct HeldFact {
     /// What makes the notification recognisable.
     pub identity: Identity,
     /// What it says.
-    pub fact: OperationFact,
+    pub fact: Arc<OperationFact>,
 }
 
 /// Where a fact stands among those of a subject that recurs.
@@ -184,7 +184,7 @@ impl HeldFact {
     pub fn of(id: NotificationId, identity: Identity, received_at: Timestamp, late: bool, facts: &Facts) -> Option<Self> {
         let Fact::Operation(fact) = &facts.fact else { return None };
         let (occurred_at, event_id) = (facts.occurred_at, facts.event_id.clone());
-        Some(Self { id, received_at, late, occurred_at, event_id, identity, fact: fact.clone() })
+        Some(Self { id, received_at, late, occurred_at, event_id, identity, fact: Arc::clone(fact) })
     }
 
     /// Where it stands among the facts of a subject that recurs.

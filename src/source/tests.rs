@@ -60,9 +60,10 @@ fn a_tag_of_any_length_and_kind_leads_to_a_subject_of_its_own() {
     let subject = |context: &str| {
         let data = json!({ "callConnectionId": "c", "operationContext": context });
         let event = json!({ "type": "Microsoft.Communication.PlayStarted", "data": data });
-        let mut item = read(acs, event.to_string().as_bytes(), &Head::default()).unwrap().notifications.remove(0);
-        let Fact::Operation(fact) = &mut item.facts.fact else { return (item.subject, None) };
-        (item.subject, fact.context.take())
+        let item = read(acs, event.to_string().as_bytes(), &Head::default()).unwrap().notifications.remove(0);
+        let Fact::Operation(fact) = &item.facts.fact else { return (item.subject, None) };
+        let context = fact.context.clone();
+        (item.subject, context)
     };
     let long = "x".repeat(4000);
     let contexts =

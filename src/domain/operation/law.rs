@@ -286,6 +286,8 @@ fn note(facts: &[&HeldFact], ending: &HeldFact) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::{
         ids::{NotificationId, PlatformId, Seq},
@@ -301,7 +303,7 @@ mod tests {
             occurred_at: None,
             event_id: None,
             identity: Identity([0; 16]),
-            fact: OperationFact {
+            fact: Arc::new(OperationFact {
                 operation_id: PlatformId::parse("o"),
                 kind: None,
                 context: None,
@@ -310,7 +312,7 @@ mod tests {
                 recurs: false,
                 tone: false,
                 result: ResultInfo::default(),
-            },
+            }),
         }
     }
 

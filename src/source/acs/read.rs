@@ -1,5 +1,7 @@
 //! An event in, a notification out. All members of `data` are optional: which ones are sent differs by api-version.
 
+use std::sync::Arc;
+
 use super::{
     kind::{Kind, START_RECORDING, is_tone},
     people,
@@ -99,7 +101,7 @@ fn about_operation(event: &Event, kind: &str, state: State) -> Said {
         tone: is_tone(&event.kind),
         result: result(data),
     };
-    said(event, kind, &subject(kind, recording.or(context.as_deref())), Fact::Operation(fact))
+    said(event, kind, &subject(kind, recording.or(context.as_deref())), Fact::Operation(Arc::new(fact)))
 }
 
 /// A recording is known by its id: its events repeat no context.

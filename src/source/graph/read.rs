@@ -1,5 +1,7 @@
 //! Bytes in, facts out.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
@@ -186,7 +188,8 @@ fn said(found: &Found<'_>) -> Said {
 fn about_operation(found: &Found<'_>) -> Said {
     let kind = found.kind.named.then(|| found.kind.name.clone());
     let fact = operation::fact(found.entity, &found.change, found.operation(), kind);
-    Said { fact: Fact::Operation(fact.clone()), ..Said::nothing(operation_subject(&fact)) }
+    let subject = operation_subject(&fact);
+    Said { fact: Fact::Operation(Arc::new(fact)), ..Said::nothing(subject) }
 }
 
 /// An operation that has no id is known by its kind and the caller's tag, the next best that the platform gives.

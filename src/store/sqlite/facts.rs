@@ -1,7 +1,10 @@
 //! All that is held about the operations of a call, where requests for it are known: then they are derived together, for one
 //! notification can settle which request another belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -65,7 +68,7 @@ pub(super) async fn of_calls(
 /// A notification as the word that its call was connected; `None` if it says something else.
 fn connected_fact(id: NotificationId, identity: Identity, received_at: Timestamp, late: bool, facts: &Facts) -> Option<HeldFact> {
     let Fact::Call(CallFact { state: Some(CallState::Established), context, result, .. }) = &facts.fact else { return None };
-    let fact = OperationFact {
+    let fact = Arc::new(OperationFact {
         operation_id: None,
         kind: None,
         context: context.clone(),
@@ -74,7 +77,7 @@ fn connected_fact(id: NotificationId, identity: Identity, received_at: Timestamp
         recurs: false,
         tone: false,
         result: result.clone(),
-    };
+    });
     Some(HeldFact { id, received_at, late, occurred_at: facts.occurred_at, event_id: None, identity, fact })
 }
 
