@@ -1,5 +1,7 @@
 //! How the derived rows are loaded and saved. Shared by the writer and by `db rebuild`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        call::{CallState, CallStory, Release},
+        call::{CallStory, Release},
         ids::{NotificationId, PlatformId, Seq},
         notification::{Facts, Identity},
         operation::{HeldFact, Lapse, Links, Operation},
@@ -97,9 +99,9 @@ pub(super) struct SavedCall {
     pub(super) id: i64,
     pub(super) source: String,
     pub(super) call_id: PlatformId,
-    pub(super) receiver: String,
-    pub(super) audience: String,
-    pub(super) tenant: Option<String>,
+    pub(super) receiver: Arc<str>,
+    pub(super) audience: Arc<str>,
+    pub(super) tenant: Option<Arc<str>>,
     pub(super) first_seen_at: i64,
     pub(super) data_key: Option<Vec<u8>>,
     /// When what is open in it counts as failed (milliseconds); what is stored stays.
@@ -196,12 +198,12 @@ pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreE
         operation.id.0.0.into(),
         (*call).into(),
         subject.as_str().into(),
-        operation.operation_id.as_ref().map(PlatformId::as_str).into(),
+        operation.operation_id.as_ref().into(),
         found_by.0.into(),
-        operation.kind.as_str().into(),
+        Cell::word(&operation.kind),
         operation.context.as_deref().into(),
         found_by.1.into(),
-        operation.state.as_str().into(),
+        Cell::word(operation.state.as_str()),
         operation.result.as_ref().map(json).transpose()?.into(),
         operation.result.as_ref().and_then(|result| result.subcode).into(),
         milliseconds(operation.accepted_at),
@@ -209,7 +211,7 @@ pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreE
         milliseconds(operation.finished_at),
         operation.first_seen_at.as_millisecond().into(),
         operation.updated_at.as_millisecond().into(),
-        json(&operation.flags)?.into(),
+        Cell::word(&json(&operation.flags)?),
         operation.facts.len().into(),
         milliseconds(operation.requested_at),
         milliseconds(operation.deadline),
@@ -236,14 +238,14 @@ pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
     let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(|id| lookup::hash(id.as_str())));
     Ok([
         call.id.into(),
-        call.source.as_str().into(),
-        call.call_id.as_str().into(),
-        call.receiver.as_str().into(),
-        call.audience.as_str().into(),
-        call.tenant.as_deref().into(),
+        Cell::word(&call.source),
+        (&call.call_id).into(),
+        (&call.receiver).into(),
+        (&call.audience).into(),
+        call.tenant.as_ref().into(),
         call.first_seen_at.into(),
         call.data_key.clone().into(),
-        call.story.state().map(CallState::as_str).into(),
+        call.story.state().map_or(Cell::Null, |state| Cell::word(state.as_str())),
         call.story.chain_id.as_deref().into(),
         json(&call.story)?.into(),
         hash(call.story.correlation_id.as_ref()),

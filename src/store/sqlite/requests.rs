@@ -234,8 +234,8 @@ async fn call(
         source: source.to_owned(),
         call_id: call_id.clone(),
         // of whom notifications for it are believed, the first of them says
-        receiver: String::new(),
-        audience: String::new(),
+        receiver: "".into(),
+        audience: "".into(),
         tenant: None,
         first_seen_at: at.as_millisecond(),
         data_key: Some(wrapped),

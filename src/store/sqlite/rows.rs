@@ -7,11 +7,11 @@
 //! Parameters are written `?` and bound in the order of the text. Numbered ones would not do: in a step of several statements those of
 //! the second begin at one again.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use sqlx::{Arguments, AssertSqlSafe, Error, SqliteConnection, sqlite::SqliteArguments};
 
-use crate::store::StoreError;
+use crate::{domain::ids::PlatformId, store::StoreError};
 
 /// The most rows of one statement: with the columns of an operation fewer cells than the 32,766 that SQLite takes.
 const ROWS: usize = 1024;
@@ -24,8 +24,33 @@ const CELLS: usize = 32_768;
 pub(super) enum Cell {
     Null,
     Integer(i64),
-    Text(Arc<str>),
+    Text(String),
+    Shared(Arc<str>),
     Bytes(Vec<u8>),
+}
+
+thread_local! {
+    static WORDS: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many words are remembered, and of how many bytes each at the most.
+const MOST_WORDS: usize = 64;
+const LONGEST_WORD: usize = 64;
+
+impl Cell {
+    /// A text that is one of few, such as a state: of those there is one, for all rows.
+    pub(super) fn word(text: &str) -> Self {
+        WORDS.with_borrow_mut(|words| {
+            if let Some(known) = words.iter().find(|known| ***known == *text) {
+                return Self::Shared(Arc::clone(known));
+            }
+            let new = Arc::from(text);
+            if words.len() < MOST_WORDS && text.len() <= LONGEST_WORD {
+                words.push(Arc::clone(&new));
+            }
+            Self::Shared(new)
+        })
+    }
 }
 
 impl From<i64> for Cell {
@@ -48,13 +73,25 @@ impl From<bool> for Cell {
 
 impl From<&str> for Cell {
     fn from(value: &str) -> Self {
-        Self::Text(value.into())
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<&Arc<str>> for Cell {
+    fn from(value: &Arc<str>) -> Self {
+        Self::Shared(Arc::clone(value))
+    }
+}
+
+impl From<&PlatformId> for Cell {
+    fn from(value: &PlatformId) -> Self {
+        Self::Shared(value.into())
     }
 }
 
 impl From<String> for Cell {
     fn from(value: String) -> Self {
-        Self::Text(value.into())
+        Self::Text(value)
     }
 }
 
@@ -155,6 +192,7 @@ impl Step {
             Cell::Null => self.part.arguments.add(None::<i64>),
             Cell::Integer(value) => self.part.arguments.add(value),
             Cell::Text(value) => self.part.arguments.add(value),
+            Cell::Shared(value) => self.part.arguments.add(value),
             Cell::Bytes(value) => self.part.arguments.add(value),
         };
         added.map_err(|error| StoreError::Database(Error::Encode(error)))

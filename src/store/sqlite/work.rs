@@ -1,5 +1,7 @@
 //! What waits in the queue for the writer.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -15,9 +17,9 @@ use crate::{
 
 /// A delivery in the queue.
 pub(in crate::store) struct Job {
-    pub(super) receiver: String,
-    pub(super) audience: String,
-    pub(super) tenant: Option<String>,
+    pub(super) receiver: Arc<str>,
+    pub(super) audience: Arc<str>,
+    pub(super) tenant: Option<Arc<str>>,
     /// Of the token that brought it.
     pub(super) token_hash: Option<i64>,
     pub(super) delivery: Delivery,
@@ -39,9 +41,9 @@ impl Job {
         let milliseconds = Timestamp::from_millisecond(delivery.received_at.as_millisecond());
         delivery.received_at = milliseconds.unwrap_or(delivery.received_at);
         Self {
-            receiver: admitted.receiver().to_owned(),
-            audience: admitted.audience().to_owned(),
-            tenant: admitted.tenant().map(ToOwned::to_owned),
+            receiver: admitted.receiver().into(),
+            audience: admitted.audience().into(),
+            tenant: admitted.tenant().map(Into::into),
             token_hash,
             delivery,
             reply,

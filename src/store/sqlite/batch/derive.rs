@@ -22,7 +22,7 @@ use crate::{
         sqlite::{
             positions::Positions,
             projection::{self, SavedCall, SavedOperation},
-            rows::{IS_ROW, Rows, Step},
+            rows::{Cell, IS_ROW, Rows, Step},
         },
     },
 };
@@ -280,13 +280,14 @@ impl Lines {
 
     pub(super) fn push(&mut self, change: &Change) {
         let Change { seq, kind, call, operation, state, found_by, token_hash } = *change;
+        let state = state.map_or(Cell::Null, Cell::word);
         match (operation, kind) {
             (Some(operation), _) => {
                 let found_by = (found_by.0.into(), found_by.1.into());
-                self.operations.push([seq.into(), call.into(), state.into(), operation.into(), found_by.0, found_by.1]);
+                self.operations.push([seq.into(), call.into(), state, operation.into(), found_by.0, found_by.1]);
             }
-            (None, NOTIFICATION) => self.notifications.push([seq.into(), call.into(), state.into(), token_hash.into()]),
-            (None, kind) => self.others.push([seq.into(), call.into(), state.into(), kind.into()]),
+            (None, NOTIFICATION) => self.notifications.push([seq.into(), call.into(), state, token_hash.into()]),
+            (None, kind) => self.others.push([seq.into(), call.into(), state, Cell::word(kind)]),
         }
     }
 }

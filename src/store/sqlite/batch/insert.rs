@@ -59,7 +59,7 @@ pub(super) fn delivery_row(planned: PlannedDelivery<'_>) -> Result<[Cell; 11], S
     let PlannedDelivery { correlation, sealed_for, data_key, body, .. } = planned;
     Ok([
         id.into(),
-        source.into(),
+        Cell::word(source),
         receiver.into(),
         received_at.into(),
         audience.into(),
@@ -80,11 +80,11 @@ pub(super) fn notification_row(planned: &Planned<'_>) -> Result<[Cell; 13], Stor
         planned.subject.as_str().into(),
         planned.identity.to_vec().into(),
         planned.received_at.as_millisecond().into(),
-        planned.facts.kind.as_str().into(),
-        planned.disposition.as_str().into(),
+        if planned.recognized { Cell::word(&planned.facts.kind) } else { planned.facts.kind.as_str().into() },
+        Cell::word(planned.disposition.as_str()),
         json(&planned.facts)?.into(),
         planned.personal.clone().into(),
-        planned.source.into(),
+        Cell::word(planned.source),
         planned.named.into(),
         planned.item.into(),
     ])

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,9 +35,9 @@ pub(super) type Calls = HashMap<CallKey, Call>;
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: i64,
-    pub(super) receiver: String,
-    pub(super) audience: String,
-    pub(super) tenant: Option<String>,
+    pub(super) receiver: Arc<str>,
+    pub(super) audience: Arc<str>,
+    pub(super) tenant: Option<Arc<str>>,
     pub(super) first_seen_at: Timestamp,
     /// Whether a request for it is known.
     pub(super) requested: bool,
@@ -151,9 +152,9 @@ fn read_call(row: CallRow, asked: &[CallKey]) -> Result<(&CallKey, Call), StoreE
     };
     let call = Call {
         id,
-        receiver,
-        audience,
-        tenant,
+        receiver: receiver.into(),
+        audience: audience.into(),
+        tenant: tenant.map(Into::into),
         first_seen_at: instant("call", id, first_seen_at)?,
         requested,
         lapses_at,

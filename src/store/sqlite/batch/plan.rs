@@ -1,6 +1,6 @@
 //! 2. The rows of a batch: what to believe, what to keep apart, what comes late, and how it is sealed.
 
-use std::{borrow::Cow, collections::hash_map::Entry};
+use std::{borrow::Cow, collections::hash_map::Entry, sync::Arc};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -39,10 +39,10 @@ pub(super) struct Plan<'a, 'j> {
 pub(super) struct PlannedDelivery<'j> {
     pub(super) id: i64,
     pub(super) source: &'j str,
-    pub(super) receiver: &'j str,
+    pub(super) receiver: &'j Arc<str>,
     pub(super) received_at: i64,
-    pub(super) audience: Option<&'j str>,
-    pub(super) tenant_id: Option<&'j str>,
+    pub(super) audience: Option<&'j Arc<str>>,
+    pub(super) tenant_id: Option<&'j Arc<str>>,
     pub(super) token_hash: Option<i64>,
     pub(super) correlation: Option<&'j Correlation>,
     pub(super) sealed_for: Option<i64>,
@@ -239,8 +239,8 @@ impl<'a, 'j> Plan<'a, 'j> {
             id,
             source: job.delivery.source,
             receiver: &job.receiver,
-            audience: sealed_for.is_none().then_some(job.audience.as_str()),
-            tenant_id: job.tenant.as_deref().filter(|_| sealed_for.is_none()),
+            audience: sealed_for.is_none().then_some(&job.audience),
+            tenant_id: job.tenant.as_ref().filter(|_| sealed_for.is_none()),
             token_hash: job.token_hash,
             received_at: job.delivery.received_at.as_millisecond(),
             correlation,
