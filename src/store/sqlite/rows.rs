@@ -229,6 +229,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_word_stays_what_it_is_and_those_that_are_remembered_are_few_and_short() {
+        let text = |cell: Cell| if let Cell::Shared(text) = cell { Some(text) } else { None };
+        let long = "x".repeat(LONGEST_WORD + 1);
+        for word in (0..2 * MOST_WORDS).map(|n| n.to_string()).chain([String::new(), long]) {
+            assert_eq!(text(Cell::word(&word)).as_deref(), Some(word.as_str()));
+        }
+        WORDS.with_borrow(|words| {
+            assert_eq!(words.len(), MOST_WORDS);
+            assert!(words.iter().all(|word| word.len() <= LONGEST_WORD));
+        });
+        let twice = [text(Cell::word("0")), text(Cell::word("0"))];
+        assert!(matches!(twice, [Some(one), Some(other)] if Arc::ptr_eq(&one, &other)));
+    }
+
     async fn table() -> Result<SqliteConnection, sqlx::Error> {
         let mut connection = SqliteConnection::connect("sqlite::memory:").await?;
         sqlx::raw_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c BLOB) STRICT")
