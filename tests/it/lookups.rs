@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use callback_ledger::{
-    domain::ids::PlatformId,
+    domain::{ids::PlatformId, trust::Admitted},
     store::{
         prune, rebuild,
+        removal::{Forgotten, erase},
         rows::{OperationFilter, OperationRow, PageRequest},
         verify,
     },
@@ -83,6 +84,63 @@ async fn operations_are_found_while_their_lookups_are_sorted() {
     }
     assert_eq!(all.len(), BODIES * ITEMS / 2);
     assert!(all.is_sorted_by(|newer, older| newer > older));
+    ledger.agrees_with_its_facts().await;
+}
+
+/// Entries of lines that do not count as sorted yet.
+const AHEAD: &str = "SELECT count(*) FROM lookup WHERE operation > (SELECT max(sorted_to) FROM lookup_segment)";
+/// Entries that lead to what is no more.
+const ASTRAY: &str = "SELECT count(*) FROM lookup
+     WHERE NOT EXISTS (SELECT 1 FROM operation WHERE id = operation) AND NOT EXISTS (SELECT 1 FROM notification WHERE id = operation)";
+
+#[tokio::test]
+async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
+    #[derive(Debug)]
+    struct Bearer;
+    impl Admitted for Bearer {
+        fn receiver(&self) -> &'static str {
+            "/api/calls"
+        }
+        fn audience(&self) -> &'static str {
+            "bot"
+        }
+        fn tenant(&self) -> Option<&str> {
+            None
+        }
+        fn token(&self) -> Option<&[u8; 32]> {
+            Some(&[7; 32])
+        }
+    }
+    let ledger = TestLedger::new().await;
+    let mut bodies = 0;
+    let mut record = async || {
+        ledger.ledger.record(&Bearer, delivery(&body(bodies), None)).await.unwrap();
+        bodies += 1;
+        bodies - 1
+    };
+    let mut newest = record().await;
+    while count(ledger.path(), AHEAD).await < 2000 {
+        newest = record().await;
+    }
+    assert!(count(ledger.path(), UNSORTED).await > LINES);
+    // one of which all is still to be written, one of which that has begun, and one that was sorted before
+    for call in [newest, newest / 2, 0] {
+        let call = PlatformId::parse(&format!("call-{call}")).unwrap();
+        let erased = erase(&ledger.options, &Forgotten::Call(call), Timestamp::now(), false).await.unwrap();
+        assert_eq!(erased.operations, 200);
+        assert_eq!(count(ledger.path(), ASTRAY).await, 0);
+    }
+    for _ in 0..25 {
+        record().await;
+    }
+    while count(ledger.path(), UNSORTED).await >= LINES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count(ledger.path(), ASTRAY).await, 0);
+    let page = PageRequest { after: None, limit: 2 };
+    for (body, expected) in [(0, 0), (1, 1), (newest / 2, 0), (newest / 2 + 1, 1), (newest, 0), (newest + 1, 1)] {
+        assert_eq!(found(&ledger, &by_id(body * ITEMS), page).await.len(), expected, "{body} of {newest}");
+    }
     ledger.agrees_with_its_facts().await;
 }
 

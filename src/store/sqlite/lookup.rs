@@ -1,8 +1,11 @@
 //! How operations are found by their ids and contexts, without an index of random keys to be written with each of them.
 //!
-//! The change log says what a new operation is found by. Here its lines are sorted into segments (`lookup`), some thousands at a time,
-//! between commits. A search looks through the lines that are not sorted yet, of which there are never many, and then into every
-//! segment, newest first. What a token brought is found in the same way.
+//! The change log says what a new operation is found by. Its lines are sorted into segments (`lookup`), some thousands at a time
+//! ([`sorting`](super::sorting)). A search looks through the lines that are not sorted yet, of which there are never many, and then
+//! into every segment, newest first. What a token brought is found in the same way.
+//!
+//! Lines that do not count as sorted may have entries in the last segment already. That does no harm: an entry is a hint, whoever
+//! follows it compares.
 
 use aws_lc_rs::digest;
 use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
@@ -105,57 +108,33 @@ pub(super) use found_sql;
 
 // ---- sorting
 
-/// How many lines of the change log are sorted at a time. A search looks through as many, and a few more.
+/// How many lines of the change log the database sorts at a time.
 const LINES: i64 = 4096;
-/// How many lines may come before the next step: half as many as it sorts, so that what has piled up becomes less.
-const LINES_A_STEP: usize = 2048;
-/// How many entries a segment has, about. More of them make fewer segments to look into, and more pages for a step to write.
+/// How many entries a segment has, about. More of them make fewer segments to look into, and more pages to write.
 const ENTRIES: i64 = 32_768;
 
-/// When the next step is due.
+/// What [`step`] did.
 #[derive(Debug)]
-pub(super) struct Steps {
-    /// How many lines have come since the last.
-    lines: usize,
-    /// Whether the last did something, so that there may be more to be done.
-    more: bool,
+pub(super) struct Done {
+    /// Whether it sorted anything.
+    pub(super) is_any: bool,
+    /// Whether no line is left.
+    pub(super) is_all: bool,
 }
 
-impl Steps {
-    /// Nothing is known of what the last process left.
-    pub(super) const fn new() -> Self {
-        Self { lines: 0, more: true }
-    }
-
-    /// The change log has so many new lines.
-    pub(super) const fn come(&mut self, lines: usize) {
-        self.lines += lines;
-    }
-
-    pub(super) const fn is_due(&self) -> bool {
-        self.lines >= LINES_A_STEP
-    }
-
-    /// Whether a step is worth its while when there is nothing else to do.
-    pub(super) const fn is_welcome(&self) -> bool {
-        self.more
-    }
-
-    pub(super) const fn done(&mut self, more: bool) {
-        *self = Self { lines: 0, more };
-    }
-}
-
-/// Sorts the next lines, if there are enough of them. Whether it did.
-pub(super) async fn step(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+/// Sorts the next lines; if there are but few, only if they are to be sorted all the same.
+pub(super) async fn step(connection: &mut SqliteConnection, also_few: bool) -> Result<Done, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let (from, to, count) = next_lines(&mut transaction).await?;
-    if count < LINES {
-        return Ok(false);
+    let is_few = count < LINES;
+    if is_few && !also_few {
+        return Ok(Done { is_any: false, is_all: false });
     }
-    sort(&mut transaction, from, to).await?;
+    if count > 0 {
+        sort(&mut transaction, from, to).await?;
+    }
     transaction.commit().await?;
-    Ok(true)
+    Ok(Done { is_any: count > 0, is_all: is_few })
 }
 
 /// Sorts whatever lines there are up to this one, within the open transaction: they are about to go.
@@ -211,6 +190,46 @@ async fn sort(connection: &mut SqliteConnection, from: i64, to: i64) -> Result<(
     .bind(from)
     .bind(to)
     .bind(i64::try_from(sorted).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Entries are about to be written into the last segment, which speaks of these operations from now on, the oldest and the newest.
+pub(super) async fn begin_run(connection: &mut SqliteConnection, operations: Option<(i64, i64)>) -> Result<(), StoreError> {
+    let segment = open_segment(connection).await?;
+    widen(connection, segment, operations).await
+}
+
+/// So many entries have been written, all that the lines up to this one are found by.
+pub(super) async fn end_run(
+    connection: &mut SqliteConnection,
+    operations: Option<(i64, i64)>,
+    entries: usize,
+    line: i64,
+) -> Result<(), StoreError> {
+    let segment: i64 = sqlx::query_scalar("SELECT max(id) FROM lookup_segment").fetch_one(&mut *connection).await?;
+    // whatever was sorted meanwhile, because it was to go from the log, may have begun another segment
+    widen(connection, segment, operations).await?;
+    sqlx::query("UPDATE lookup_segment SET sorted_to = max(sorted_to, ?2), entries = entries + ?3 WHERE id = ?1")
+        .bind(segment)
+        .bind(line)
+        .bind(i64::try_from(entries).unwrap_or(i64::MAX))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn widen(connection: &mut SqliteConnection, segment: i64, operations: Option<(i64, i64)>) -> Result<(), StoreError> {
+    let Some((oldest, newest)) = operations else { return Ok(()) };
+    sqlx::query(
+        "UPDATE lookup_segment
+         SET oldest = min(coalesce(oldest, ?2), ?2), newest = max(coalesce(newest, ?3), ?3)
+         WHERE id = ?1",
+    )
+    .bind(segment)
+    .bind(oldest)
+    .bind(newest)
     .execute(connection)
     .await?;
     Ok(())

@@ -3,7 +3,7 @@
 //! - here: opening, and what every connection is told
 //! - [`writer`], [`checkpoint`]: the queue and its group commits; the log that they are written to
 //! - [`batch`]: one transaction, from deliveries to projections
-//! - [`projection`]: how operations and calls are saved; [`lookup`]: how operations are found
+//! - [`projection`]: how operations and calls are saved; [`lookup`], [`sorting`]: how operations are found, and when that is sorted
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
@@ -28,6 +28,7 @@ mod requests;
 pub(super) mod retention;
 mod rows;
 mod settle;
+mod sorting;
 mod strays;
 pub(super) mod tokens;
 pub(super) mod upkeep;

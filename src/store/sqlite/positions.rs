@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::batch::Known;
+use super::{batch::Known, sorting::Sorting};
 use crate::{
     domain::{clock::Clock, ids::Seq},
     store::StoreError,
@@ -17,6 +17,8 @@ pub(super) struct Positions {
     pub(super) no_strays: bool,
     /// The calls that were written about last.
     pub(super) known: Known,
+    /// What the newest lines of the change log are found by.
+    pub(super) sorting: Sorting,
 }
 
 impl Positions {
@@ -35,7 +37,21 @@ impl Positions {
         )
         .fetch_one(connection)
         .await?;
-        Ok(Self { last, clock, no_strays: false, known: Known::default() })
+        Ok(Self { last, clock, no_strays: false, known: Known::default(), sorting: Sorting::default() })
+    }
+
+    /// Learns what the database says of the writing of others ([`Known::see`]).
+    pub(super) fn see(&mut self, version: i64) {
+        if self.known.see(version) {
+            self.sorting.begin_anew();
+        }
+    }
+
+    /// What was written last may have been rolled back.
+    pub(super) fn begin_anew(&mut self) {
+        self.no_strays = false;
+        self.known.begin_anew();
+        self.sorting.begin_anew();
     }
 
     pub(super) fn next(&mut self) -> Seq {

@@ -275,7 +275,7 @@ async fn save(
     changes.append(&mut differing.changes);
     projection::save_operations(connection, &differing.saved, &differing.gone).await?;
     insert_changes(connection, positions, &changes).await?;
-    Ok(Batched { changed: differing.told, finals: differing.finals, lines: changes.len(), ..Batched::default() })
+    Ok(Batched { changed: differing.told, finals: differing.finals, ..Batched::default() })
 }
 
 /// The operation that a request has begun, as things stand.

@@ -88,7 +88,7 @@ pub(super) async fn settle(
         .execute(&mut *connection)
         .await?;
     insert_changes(connection, positions, &changed.changes).await?;
-    Ok(Batched { changed: changed.told, finals: changed.finals, lines: changed.changes.len(), ..Batched::default() })
+    Ok(Batched { changed: changed.told, finals: changed.finals, ..Batched::default() })
 }
 
 /// The facts of the subjects under which an operation is open, of those of these calls of which no request is known.

@@ -27,10 +27,10 @@ use super::{
     batch::{self, Batched, Group, Terms},
     checkpoint::Checkpointer,
     is_refusal,
-    lookup::Steps,
     positions::Positions,
     requests,
     retention::Rounds,
+    sorting::Sorting,
     work::{Job, Work},
 };
 use crate::{
@@ -57,7 +57,6 @@ pub(in crate::store) struct Writer {
     changes: Changes,
     closing: CancellationToken,
     checkpointer: Checkpointer,
-    lookups: Steps,
     retention: Rounds,
     /// One server per ledger.
     _lock: File,
@@ -86,7 +85,6 @@ impl Writer {
             changes,
             closing,
             checkpointer: Checkpointer::start(opened.connect.clone()),
-            lookups: Steps::new(),
             retention: Rounds::new(options.retention.clone()),
             _lock: opened.lock,
         }
@@ -112,8 +110,8 @@ impl Writer {
                     self.flush_rejections().await;
                     self.settle().await;
                     self.forget_tokens().await;
-                    while self.lookups.is_welcome() && self.jobs.is_empty() && *self.writable.borrow() {
-                        self.sort_lookups().await;
+                    while self.sorting().is_some_and(Sorting::is_welcome) && self.jobs.is_empty() && *self.writable.borrow() {
+                        self.sort_lookups(true).await;
                     }
                     self.retention.tick();
                     while self.retention.is_due() && self.jobs.is_empty() && *self.writable.borrow() {
@@ -155,8 +153,8 @@ impl Writer {
                     let _gone = reply.send(answered);
                 }
             }
-            if self.lookups.is_due() {
-                self.sort_lookups().await;
+            if self.sorting().is_some_and(Sorting::is_due) {
+                self.sort_lookups(false).await;
             }
             if self.retention.is_due() && *self.writable.borrow() {
                 self.retain().await;
@@ -259,9 +257,7 @@ impl Writer {
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
     fn failed(&mut self, error: &StoreError) -> RecordError {
         if let Some(positions) = &mut self.positions {
-            // what was learnt may have been rolled back
-            positions.no_strays = false;
-            positions.known.begin_anew();
+            positions.begin_anew();
         }
         let refused = match error {
             StoreError::Database(error) => is_refusal(error),
@@ -325,7 +321,6 @@ impl Writer {
 
     /// Tells those who listen what was committed.
     fn tell(&mut self, took: Duration, deliveries: usize, batched: Batched) {
-        self.lookups.come(batched.lines);
         (self.observer)(&Committed { deliveries, took, kinds: batched.kinds, finals: batched.finals });
         if !batched.changed.is_empty() {
             // Nobody listening is no error.
@@ -380,7 +375,12 @@ async fn open<'a>(
 ) -> Result<(&'a mut SqliteConnection, &'a mut Positions), StoreError> {
     let connection = match connection {
         Some(connection) => connection,
-        none => none.insert(connect.connect().await?),
+        none => {
+            if let Some(positions) = positions {
+                positions.begin_anew();
+            }
+            none.insert(connect.connect().await?)
+        }
     };
     let positions = match positions {
         Some(positions) => positions,

@@ -23,6 +23,7 @@ use crate::{
             positions::Positions,
             projection::{self, SavedCall, SavedOperation},
             rows::{Cell, IS_ROW, Rows, Step},
+            sorting::Found,
         },
     },
 };
@@ -42,8 +43,7 @@ pub(super) struct Derived {
 impl Derived {
     /// What is to be told of it, but for what was recorded.
     pub(super) fn batched(self) -> Batched {
-        let (changed, kinds, finals, lines) = (self.told, self.kinds, self.finals, self.changes.len());
-        Batched { changed, kinds, finals, lines, ..Batched::default() }
+        Batched { changed: self.told, kinds: self.kinds, finals: self.finals, ..Batched::default() }
     }
 }
 
@@ -143,9 +143,14 @@ pub(super) async fn save_and_commit(
     let mut step = Step::default();
     projection::add_calls(&mut step, projection::call_rows(&derived.calls)?)?;
     projection::add_operations(&mut step, projection::operation_rows(&derived.operations)?)?;
-    insert_lines(&mut step, "", Lines::of(&derived.changes), committed_at(positions))?;
+    let mut lines = Lines::of(&derived.changes);
+    let found = lines.take_found();
+    insert_lines(&mut step, "", lines, committed_at(positions))?;
+    let slice = positions.sorting.add_slice(&mut step, &found)?;
     step.sql("COMMIT").end();
     step.execute(connection).await?;
+    positions.sorting.written(slice);
+    positions.sorting.come(found);
     Ok(())
 }
 
@@ -247,6 +252,7 @@ impl Change {
     }
 }
 
+/// Adds lines to the change log, within a transaction. If that fails afterwards, what is remembered of them is to be forgotten.
 pub(in crate::store::sqlite) async fn insert_changes(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
@@ -255,8 +261,9 @@ pub(in crate::store::sqlite) async fn insert_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    let mut step = Step::default();
-    insert_lines(&mut step, "", Lines::of(changes), committed_at(positions))?;
+    let (mut step, mut lines) = (Step::default(), Lines::of(changes));
+    positions.sorting.come(lines.take_found());
+    insert_lines(&mut step, "", lines, committed_at(positions))?;
     step.execute(connection).await?;
     Ok(())
 }
@@ -267,6 +274,7 @@ pub(super) struct Lines {
     notifications: Rows<4>,
     operations: Rows<6>,
     others: Rows<4>,
+    found: Found,
 }
 
 impl Lines {
@@ -283,18 +291,30 @@ impl Lines {
         let state = state.map_or(Cell::Null, Cell::word);
         match (operation, kind) {
             (Some(operation), _) => {
+                self.found.operation(seq, operation, found_by);
                 let found_by = (found_by.0.into(), found_by.1.into());
                 self.operations.push([seq.into(), call.into(), state, operation.into(), found_by.0, found_by.1]);
             }
-            (None, NOTIFICATION) => self.notifications.push([seq.into(), call.into(), state, token_hash.into()]),
-            (None, kind) => self.others.push([seq.into(), call.into(), state, Cell::word(kind)]),
+            (None, NOTIFICATION) => {
+                self.found.other(seq, token_hash);
+                self.notifications.push([seq.into(), call.into(), state, token_hash.into()]);
+            }
+            (None, kind) => {
+                self.found.other(seq, None);
+                self.others.push([seq.into(), call.into(), state, Cell::word(kind)]);
+            }
         }
+    }
+
+    /// What they are found by, to be remembered once they are committed.
+    pub(super) fn take_found(&mut self) -> Found {
+        std::mem::take(&mut self.found)
     }
 }
 
 /// Adds the statement that writes lines of the change log, as of this time (in milliseconds).
 pub(super) fn insert_lines(step: &mut Step, or: &str, lines: Lines, at: i64) -> Result<(), StoreError> {
-    let Lines { notifications, operations, others } = lines;
+    let Lines { notifications, operations, others, .. } = lines;
     let mut notifications = notifications.by_statement();
     let (mut operations, mut others) = (operations.by_statement(), others.by_statement());
     loop {

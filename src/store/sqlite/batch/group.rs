@@ -166,7 +166,7 @@ impl Guess {
 
     /// Records it in one step to the database. `beside` is called while that works.
     pub(super) async fn record(
-        self,
+        mut self,
         connection: &mut SqliteConnection,
         positions: &mut Positions,
         mut beside: impl FnMut(&mut Positions),
@@ -178,7 +178,9 @@ impl Guess {
         insert_people(&mut step, self.people)?;
         projection::add_calls(&mut step, self.saved_calls)?;
         projection::add_operations(&mut step, self.operations)?;
+        let found = self.lines.take_found();
         insert_lines(&mut step, "OR ROLLBACK", self.lines, committed_at(positions))?;
+        let slice = positions.sorting.add_slice(&mut step, &found)?;
         step.sql("COMMIT").end();
         // those who come next build on it; should it fail, they are not as planned
         positions.known.keep(self.calls);
@@ -192,6 +194,8 @@ impl Guess {
         })
         .await?;
         positions.known.was_right();
+        positions.sorting.written(slice);
+        positions.sorting.come(found);
         Ok(self.batched)
     }
 }

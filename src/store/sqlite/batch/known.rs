@@ -75,13 +75,20 @@ impl Known {
     }
 
     /// Learns what the database says of the writing of others: what was learnt before they wrote may be wrong, and is not to outlive
-    /// its erasing.
-    pub(in crate::store::sqlite) fn see(&mut self, version: i64) {
-        if self.version.replace(version) != Some(version) {
+    /// its erasing. Whether that has changed.
+    pub(in crate::store::sqlite) fn see(&mut self, version: i64) -> bool {
+        let has_changed = self.version.replace(version) != Some(version);
+        if has_changed {
             self.young.clear();
             self.old.clear();
             self.weight = 0;
         }
+        has_changed
+    }
+
+    /// As of which writing of others things are remembered.
+    pub(in crate::store::sqlite) const fn version(&self) -> Option<i64> {
+        self.version
     }
 
     /// As of which writing of others the calls are remembered. `None` if nothing is to be guessed now.

@@ -66,8 +66,6 @@ pub(super) struct Batched {
     pub(super) kinds: Vec<Option<String>>,
     /// The final states that operations reached.
     pub(super) finals: Vec<State>,
-    /// How many lines of the change log.
-    pub(super) lines: usize,
     /// Whether the database was asked: what was planned beside it is void.
     pub(super) was_asked: bool,
 }
@@ -79,7 +77,6 @@ impl Batched {
         self.kinds.extend(more.kinds);
         self.changed.extend(more.changed);
         self.finals.extend(more.finals);
-        self.lines += more.lines;
     }
 }
 
@@ -106,7 +103,7 @@ pub(super) async fn record(
         }
     }
     let (calls, seen) = begin(connection, &group.jobs).await?;
-    positions.known.see(seen.version);
+    positions.see(seen.version);
     positions.no_strays = !seen.strays;
     let mut batched =
         record_step_by_step(connection, Plan::of(&terms.master, positions, calls, &group.jobs)?, terms.grace, &group.jobs)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Connection;
 
 use super::{
-    super::{batch::Batched, checkpoint, lookup, rejections, settle},
+    super::{batch::Batched, checkpoint, rejections, settle, sorting::Sorting},
     Writer,
 };
 use crate::store::{StoreError, rejections::Repeated, removal::Removed};
@@ -26,23 +26,26 @@ impl Writer {
     pub(super) async fn notice_others(&mut self) {
         let (Some(connection), Some(positions)) = (&mut self.connection, &mut self.positions) else { return };
         match sqlx::query_scalar("SELECT data_version FROM pragma_data_version").fetch_one(connection).await {
-            Ok(version) => positions.known.see(version),
+            Ok(version) => positions.see(version),
             // what ails it will be noticed by the next commit
             Err(error) => tracing::debug!(%error, "it could not be seen whether others have written"),
         }
     }
 
+    pub(super) fn sorting(&self) -> Option<&Sorting> {
+        self.positions.as_ref().map(|positions| &positions.sorting)
+    }
+
     /// Nobody waits for it, and nothing depends on it: it will be tried again.
-    pub(super) async fn sort_lookups(&mut self) {
-        let more = match self.connect().await {
-            Ok((connection, _positions)) => lookup::step(connection).await,
+    pub(super) async fn sort_lookups(&mut self, is_idle: bool) {
+        let sorted = match self.connect().await {
+            Ok((connection, positions)) => positions.sorting.step(connection, positions.known.version(), is_idle).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = &more {
+        if let Err(error) = sorted {
             // what ails it will be noticed by the next commit
             tracing::debug!(%error, "lookups could not be sorted");
         }
-        self.lookups.done(more.unwrap_or(false));
     }
 
     /// A step of retention. Nobody waits for it: it will be tried again.
@@ -67,6 +70,7 @@ impl Writer {
             && let (Some(positions), Some(since)) = (&mut self.positions, self.retention.latest(now))
         {
             positions.known.forget_idle(since);
+            positions.sorting.removed_before(since);
         }
         if step.removed != Removed::default() {
             tracing::debug!(removed = ?step.removed, "removed what has been kept for long enough");
