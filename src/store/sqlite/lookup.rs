@@ -15,7 +15,10 @@ use crate::{domain::ids::PlatformId, store::StoreError};
 
 /// 64 bits by which an id is found (`operation.operation_hash`, `operation.context_hash`). GUIDs hash alike in every spelling.
 pub(super) fn hash(id: &str) -> Option<i64> {
-    let id = PlatformId::parse(id)?;
+    hash_of(&PlatformId::parse(id)?)
+}
+
+pub(super) fn hash_of(id: &PlatformId) -> Option<i64> {
     let digest = digest::digest(&digest::SHA256, id.as_str().as_bytes());
     digest.as_ref().first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes))
 }

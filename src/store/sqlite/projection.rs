@@ -82,8 +82,8 @@ pub(super) struct SavedOperation {
 
 impl SavedOperation {
     pub(super) fn new(call: i64, subject: String, operation: Operation) -> Self {
-        let id = operation.operation_id.as_ref().map(PlatformId::as_str);
-        let found_by = (id.and_then(lookup::hash), operation.context.as_deref().and_then(lookup::hash));
+        let found_by =
+            (operation.operation_id.as_ref().and_then(lookup::hash_of), operation.context.as_deref().and_then(lookup::hash));
         Self { call, subject, operation, found_by }
     }
 
@@ -235,7 +235,7 @@ pub(super) fn call_rows(saved: &[SavedCall]) -> Result<Rows<15>, StoreError> {
 }
 
 pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
-    let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(|id| lookup::hash(id.as_str())));
+    let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(lookup::hash_of));
     Ok([
         call.id.into(),
         Cell::word(&call.source),

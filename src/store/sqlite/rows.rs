@@ -15,9 +15,14 @@ use crate::{domain::ids::PlatformId, store::StoreError};
 
 /// The most rows of one statement: with the columns of an operation fewer cells than the 32,766 that SQLite takes.
 const ROWS: usize = 1024;
+/// For how many of them there is room at first.
+const FIRST_ROWS: usize = 32;
 /// How many cells go together, about; each takes some 100 bytes while its statement is prepared. More statements than that are sent one
 /// part after another: SQLite takes texts of a million bytes at the most.
 const CELLS: usize = 32_768;
+
+/// How much text there is besides places for cells, about.
+const TEXT: usize = 4096;
 
 /// The value of a column.
 #[derive(Clone, Debug)]
@@ -119,7 +124,15 @@ impl<const COLUMNS: usize> Default for Rows<COLUMNS> {
 
 impl<const COLUMNS: usize> Rows<COLUMNS> {
     pub(super) fn push(&mut self, row: [Cell; COLUMNS]) {
+        if self.0.is_empty() {
+            self.0.reserve(FIRST_ROWS); // they are large: not to be moved again and again
+        }
         self.0.push(row);
+    }
+
+    /// How many cells they take in a statement.
+    pub(super) fn cells(&self) -> usize {
+        COLUMNS * if self.0.is_empty() { 0 } else { self.0.len().next_power_of_two() }
     }
 
     /// As many as one statement takes, and so on.
@@ -154,6 +167,14 @@ struct Part {
 }
 
 impl Step {
+    /// One that has room for so many cells.
+    pub(super) fn with_cells(cells: usize) -> Self {
+        let mut step = Self::default();
+        step.part.arguments.reserve(cells, 0);
+        step.part.sql.reserve(TEXT + 2 * cells);
+        step
+    }
+
     /// Adds a part of a statement.
     pub(super) fn sql(&mut self, sql: &str) -> &mut Self {
         self.part.sql.push_str(sql);

@@ -51,6 +51,12 @@ impl Found {
         self.entries.extend(found_by.map(|hash| (hash, line)));
     }
 
+    /// How many entries a commit that brings these takes along: more than it brings, so that a run is written before the next is
+    /// complete; and as many as there are places in a statement.
+    pub(super) fn slice(&self) -> usize {
+        (self.entries.len() + 1).next_power_of_two()
+    }
+
     fn line(&mut self, line: i64) {
         self.lines += 1;
         self.last = self.last.max(line);
@@ -130,9 +136,7 @@ impl Sorting {
 
     /// Adds the statement that takes a slice of the run along with what a commit brings. Returns of how many entries.
     pub(super) fn add_slice(&self, step: &mut Step, brings: &Found) -> Result<usize, StoreError> {
-        // all places of the statement are made use of; and the run is written before the next is complete
-        let count = (brings.entries.len() + 1).next_power_of_two();
-        self.add(step, count)
+        self.add(step, brings.slice())
     }
 
     fn add(&self, step: &mut Step, count: usize) -> Result<usize, StoreError> {

@@ -233,7 +233,7 @@ async fn by_operation(connection: &mut SqliteConnection, source: &str, request: 
                AND (notifications > 0 OR ?4) AND substr(call.call_id, 1, length(?5)) <> ?5
              LIMIT 2",
         ))
-        .bind(lookup::hash(id.as_str()))
+        .bind(lookup::hash_of(id))
         .bind(id.as_str())
         .bind(source)
         .bind(acts_on_it)
@@ -267,7 +267,7 @@ async fn by_tag(connection: &mut SqliteConnection, source: &str, request: &HeldR
          )
          LIMIT ?6",
     ))
-    .bind(lookup::hash(tag.as_str()))
+    .bind(lookup::hash_of(&tag))
     .bind(source)
     .bind(since)
     .bind(tag.as_str())
@@ -306,7 +306,7 @@ async fn by_conversation(
            AND operation.kind = ?4 AND operation.id > ?5 AND notifications > 0 AND operation.requested_at IS NULL
          LIMIT 2",
     )
-    .bind(lookup::hash(conversation.as_str()))
+    .bind(lookup::hash_of(conversation))
     .bind(source)
     .bind(conversation.as_str())
     .bind(&request.facts.kind)

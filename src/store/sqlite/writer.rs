@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// For how long deliveries go before everything else, while more of them come.
-const STRETCH: Duration = Duration::from_millis(25);
+const STRETCH: Duration = Duration::from_millis(100);
 /// How often rejections are flushed, and an unwritable ledger is probed.
 const TICK: Duration = Duration::from_secs(1);
 

@@ -306,6 +306,11 @@ impl Lines {
         }
     }
 
+    /// How many cells they take in a statement, with the slice of what is being sorted that they take along.
+    pub(super) fn cells(&self) -> usize {
+        self.notifications.cells() + self.operations.cells() + self.others.cells() + 2 * self.found.slice()
+    }
+
     /// What they are found by, to be remembered once they are committed.
     pub(super) fn take_found(&mut self) -> Found {
         std::mem::take(&mut self.found)

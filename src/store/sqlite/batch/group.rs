@@ -164,6 +164,15 @@ impl Guess {
         Ok(true)
     }
 
+    fn cells(&self) -> usize {
+        self.deliveries.cells()
+            + self.notifications.cells()
+            + self.people.cells()
+            + self.saved_calls.cells()
+            + self.operations.cells()
+            + self.lines.cells()
+    }
+
     /// Records it in one step to the database. `beside` is called while that works.
     pub(super) async fn record(
         mut self,
@@ -171,7 +180,7 @@ impl Guess {
         positions: &mut Positions,
         mut beside: impl FnMut(&mut Positions),
     ) -> Result<Batched, StoreError> {
-        let mut step = Step::default();
+        let mut step = Step::with_cells(self.cells());
         step.sql("BEGIN IMMEDIATE").end();
         insert_deliveries(&mut step, "OR ROLLBACK", self.deliveries, Some(self.version))?;
         insert_notifications(&mut step, "OR ROLLBACK", self.notifications, "")?;

@@ -91,7 +91,7 @@ pub(super) fn page_sql(
         lead.push(&mut sql, of_calls).push_bind(call.as_str()).push(")");
     }
     if let Some(id) = &filter.operation_id {
-        let hash = lookup::hash(id.as_str());
+        let hash = lookup::hash_of(id);
         push_found(&mut sql, &mut lead, which, "operation_hash", hash)?;
         sql.push(" AND +operation_hash = ").push_bind(hash);
     }
