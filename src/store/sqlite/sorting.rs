@@ -234,3 +234,42 @@ async fn write(
     sorting.rest = Some(rest);
     Ok(sorting)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(operations: std::ops::Range<i64>) -> Found {
+        let mut found = Found::default();
+        for operation in operations {
+            found.operation(1000 + operation, operation, (Some(-operation), None));
+        }
+        found
+    }
+
+    #[test]
+    fn a_run_is_written_before_the_next_is_complete() {
+        for brings in 0..300 {
+            let (mut rest, mut written) = (found(0..0), 0);
+            while rest.lines < LINES {
+                let more = found(0..brings);
+                written += more.slice();
+                rest.append(more);
+                rest.lines += 1; // there are lines that bring nothing
+            }
+            assert!(written >= rest.entries.len(), "{brings} at a time: {written}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_remembered_that_may_be_gone() {
+        let mut sorting = Sorting { rest: Some(found(20..30)), ..Sorting::default() };
+        sorting.run = Some(Run { found: found(10..20), written: 3 });
+        sorting.removed_before(10);
+        assert!(sorting.run.is_some() && sorting.rest.is_some());
+        sorting.removed_before(11);
+        assert!(sorting.run.is_none() && sorting.rest.is_none());
+        sorting.come(found(30..40));
+        assert_eq!((sorting.unknown, sorting.rest.is_none()), (10, true), "the database sorts them by itself");
+    }
+}
