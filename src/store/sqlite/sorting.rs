@@ -141,7 +141,12 @@ impl Sorting {
 
     fn add(&self, step: &mut Step, count: usize) -> Result<usize, StoreError> {
         let slice = self.run.as_ref().map_or(&[][..], |run| run.next(count));
-        let rows: Rows<2> = slice.iter().map(|(hash, leads_to)| [(*hash).into(), (*leads_to).into()]).collect();
+        if slice.is_empty() {
+            return Ok(0);
+        }
+        // the last slice has as many places: each other number would be another statement, to be prepared and kept
+        let places = slice.iter().map(Some).chain(std::iter::repeat(None)).take(count);
+        let rows: Rows<2> = places.map(|entry| [entry.map(|(hash, _)| *hash).into(), entry.map(|(_, to)| *to).into()]).collect();
         for rows in rows.by_statement() {
             step.sql("INSERT OR IGNORE INTO lookup (segment, hash, operation)");
             step.sql(" SELECT (SELECT max(id) FROM lookup_segment), column1, column2 FROM ");
