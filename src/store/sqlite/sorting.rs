@@ -126,6 +126,11 @@ impl Sorting {
         *self = Self { unknown: self.unknown, ..Self::default() };
     }
 
+    /// Nothing is remembered, and nothing is to be done before more lines have come: returns what it was.
+    pub(super) fn give_up(&mut self) -> Self {
+        std::mem::replace(self, Self { is_done: true, ..Self::default() })
+    }
+
     /// What had come before this position may have been removed.
     pub(super) fn removed_before(&mut self, position: i64) {
         let remembered = self.run.iter().map(|run| &run.found).chain(&self.rest);
@@ -189,7 +194,7 @@ impl Sorting {
         is_idle: bool,
     ) -> Result<(), StoreError> {
         // should it fail, it waits for more lines
-        let before = std::mem::replace(self, Self { is_done: true, ..Self::default() });
+        let before = self.give_up();
         *self = match before {
             Self { rest: Some(rest), run, .. } => write(connection, as_of, run, rest).await?,
             Self { unknown, .. } => {

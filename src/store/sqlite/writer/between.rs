@@ -45,6 +45,9 @@ impl Writer {
         if let Err(error) = sorted {
             // what ails it will be noticed by the next commit
             tracing::debug!(%error, "lookups could not be sorted");
+            if let Some(positions) = &mut self.positions {
+                positions.sorting.give_up();
+            }
         }
     }
 
