@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use callback_ledger::{
-    domain::{ids::PlatformId, trust::Admitted},
+    domain::ids::PlatformId,
     store::{
         prune, rebuild,
         removal::{Forgotten, erase},
@@ -14,7 +14,7 @@ use callback_ledger::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::ledger::{BOT, TestLedger, count, delivery, envelope, execute, item};
+use crate::support::ledger::{BOT, Bearer, TestLedger, count, delivery, envelope, execute, item};
 
 const SHARED: &str = "always-the-same";
 /// More than a segment of 32,768 ids and contexts, and some that are not sorted yet.
@@ -93,31 +93,12 @@ const AHEAD: &str = "SELECT count(*) FROM lookup WHERE operation > (SELECT max(s
 const ASTRAY: &str = "SELECT count(*) FROM lookup
      WHERE NOT EXISTS (SELECT 1 FROM operation WHERE id = operation) AND NOT EXISTS (SELECT 1 FROM notification WHERE id = operation)";
 
-/// Who comes with a token.
-#[derive(Debug)]
-struct Bearer;
-
-impl Admitted for Bearer {
-    fn receiver(&self) -> &'static str {
-        "/api/calls"
-    }
-    fn audience(&self) -> &'static str {
-        "bot"
-    }
-    fn tenant(&self) -> Option<&str> {
-        None
-    }
-    fn token(&self) -> Option<&[u8; 32]> {
-        Some(&[7; 32])
-    }
-}
-
 #[tokio::test]
 async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
     for is_restarted in [false, true] {
         let mut ledger = TestLedger::new().await;
         let record = async |ledger: &TestLedger, bodies: usize| {
-            ledger.ledger.record(&Bearer, delivery(&body(bodies), None)).await.unwrap();
+            ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
         };
         let mut bodies = 0;
         while bodies == 0 || count(ledger.path(), AHEAD).await < 2000 {

@@ -9,7 +9,6 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use callback_ledger::{
-    domain::trust::Admitted,
     net::Secret,
     store::{Ledger, LedgerReader, OpenError, Options, key_path, rekey, rows::NotificationFilter},
 };
@@ -19,7 +18,7 @@ use serde_json::json;
 use crate::support::{
     app::{TestApp, send},
     child::{binary, configuration, run},
-    ledger::{ALL, BOT, TestLedger, delivery, envelope, is_sound, item, open_error, operation, until},
+    ledger::{ALL, BOT, Bearer, TestLedger, delivery, envelope, is_sound, item, open_error, operation, until},
 };
 
 const CALL: &str = "8e0c4d11-52f7-4a11-bb39-6f2d5a4e7a01";
@@ -196,22 +195,6 @@ async fn everything_that_one_token_wrote_is_found_by_its_hash() {
 
 #[tokio::test]
 async fn what_a_token_wrote_is_found_when_it_was_sorted_and_after_another_master_key() {
-    #[derive(Debug)]
-    struct Bearer([u8; 32]);
-    impl Admitted for Bearer {
-        fn receiver(&self) -> &'static str {
-            "/api/calls"
-        }
-        fn audience(&self) -> &'static str {
-            "bot"
-        }
-        fn tenant(&self) -> Option<&str> {
-            Some("contoso")
-        }
-        fn token(&self) -> Option<&[u8; 32]> {
-            Some(&self.0)
-        }
-    }
     let ledger = TestLedger::new().await;
     let (mine, other) = (Bearer([1; 32]), Bearer([2; 32]));
     for number in 0..4000 {

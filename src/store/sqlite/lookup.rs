@@ -18,6 +18,7 @@ pub(super) fn hash(id: &str) -> Option<i64> {
     hash_of(&PlatformId::parse(id)?)
 }
 
+/// The same of an id in its one spelling.
 pub(super) fn hash_of(id: &PlatformId) -> Option<i64> {
     let digest = digest::digest(&digest::SHA256, id.as_str().as_bytes());
     digest.as_ref().first_chunk::<8>().map(|bytes| i64::from_be_bytes(*bytes))

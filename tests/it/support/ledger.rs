@@ -59,6 +59,28 @@ impl Admitted for Caller {
     }
 }
 
+/// The same with a token, by its hash.
+#[derive(Debug)]
+pub struct Bearer(pub [u8; 32]);
+
+impl Admitted for Bearer {
+    fn receiver(&self) -> &'static str {
+        "/api/calls"
+    }
+
+    fn audience(&self) -> &str {
+        BOT.audience
+    }
+
+    fn tenant(&self) -> Option<&str> {
+        BOT.tenant
+    }
+
+    fn token(&self) -> Option<&[u8; 32]> {
+        Some(&self.0)
+    }
+}
+
 impl Asking for Caller {
     fn name(&self) -> &'static str {
         "bot"
