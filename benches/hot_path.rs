@@ -24,7 +24,7 @@ use callback_ledger::{
         operation::{HeldFact, operations},
     },
     net::HttpClient,
-    source::{Answers, Head, Inbound, SOURCES, source},
+    source::{Answers, Head, Inbound, SOURCES, redacted, source},
 };
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
@@ -76,6 +76,27 @@ fn read(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             let inbound = Inbound { body: &body, head: &head, correlation: &correlation, answers: &answers };
             bencher.iter(|| source.read(black_box(&inbound)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// The body of a notification as it may be shown, and bodies made to be slow to read: a second for a megabyte would be too much.
+fn show(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("show a body");
+    let typical = std::fs::read("tests/fixtures/graph/record-canceled/body.json").unwrap();
+    let hostile = |part: &str| format!(r#"["{}"]"#, part.repeat(256 * 1024 / part.len())).into_bytes();
+    for (name, body) in [
+        ("typical", typical),
+        ("names without values", hostile(r#"{\"mri\" "#)),
+        ("beginnings of texts", hostile(r#"\""#)),
+        ("beginnings of texts in texts", hostile(r#"\\\""#)),
+        ("beginnings of lists", hostile("[")),
+        ("dials", hostile("4:")),
+    ] {
+        group.throughput(Throughput::Bytes(body.len().try_into().unwrap()));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| body.clone(), |body| redacted(black_box(body)), BatchSize::LargeInput);
         });
     }
     group.finish();
@@ -184,5 +205,5 @@ fn record(criterion: &mut Criterion) {
     runtime.block_on(ledger.close());
 }
 
-criterion_group!(benches, verify, read, derive, record);
+criterion_group!(benches, verify, read, show, derive, record);
 criterion_main!(benches);

@@ -246,8 +246,6 @@ fn value_length(value: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     fn shown(body: &str) -> String {
@@ -319,16 +317,20 @@ mod tests {
     }
 
     #[test]
-    fn json_in_json_in_json_is_looked_into_only_so_far_and_in_one_go() {
+    fn json_in_json_in_json_is_looked_into_only_so_far() {
         let wrapped =
             |times: usize| (0..times).fold("[]".to_owned(), |inner, _| serde_json::to_string(&[inner]).unwrap_or_default());
         assert_eq!(shown(&wrapped(NESTED)), wrapped(NESTED));
         assert_eq!(shown(&wrapped(NESTED + 1)), "nothing");
-        let started = Instant::now();
-        for part in [r#"\""#, r#"{\"mri\" "#, r"[", r#"\":"#, "'':", r#"\\\""#, r"\ud83d"] {
-            let _either = shown(&format!(r#"["{}"]"#, part.repeat(512 * 1024 / part.len())));
+    }
+
+    /// Read again for each of its parts, each of these would take minutes; `hot_path` measures the time that they take.
+    #[test]
+    fn what_is_nothing_but_beginnings_is_read_in_one_go() {
+        for part in [r#"\""#, r#"{\"mri\" "#, "[", r#"\":"#, "'':", r#"\\\""#, r"\ud83d"] {
+            let body = format!(r#"["{}"]"#, part.repeat(256 * 1024 / part.len()));
+            assert!(shown(&body) == body, "{part}");
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
     #[test]

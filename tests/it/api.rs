@@ -78,14 +78,14 @@ async fn any_fact_of_an_operation_finds_it_and_a_wait_ends_with_its_end() {
     assert_eq!((&open["state"], &open["final"]), (&json!("running"), &json!(false)), "the time was over first");
 
     let started = Instant::now();
-    let path = format!("/v1/operations/{id}?wait=60");
+    let path = format!("/v1/operations/{id}?wait=120");
     let end = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         app.post(play(1, "deleted", "completed")).await
     };
     let (ended, _) = tokio::join!(app.get(&path), end);
     assert_eq!(ended.json()["state"], "completed");
-    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(started.elapsed() < Duration::from_mins(2), "not with the end of its time");
 
     let second = app.list("/v1/notifications").await[0]["id"].as_str().unwrap().replace("ntf_", "op_");
     assert_ne!(second, id);

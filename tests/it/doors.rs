@@ -138,14 +138,21 @@ async fn who_connects_and_never_begins_tls_takes_only_the_places_of_one_address(
         socket.bind("127.0.1.1:0".parse().unwrap()).unwrap();
         socket.connect(door).await.unwrap()
     };
-    let mut silent = Vec::new();
-    for _ in 0..700 {
-        silent.push(stranger().await);
+    let mut tries = 0;
+    loop {
+        let mut silent = Vec::new();
+        for _ in 0..700 {
+            silent.push(stranger().await);
+        }
+        let asked = Instant::now();
+        let answered = who_trusts(&trusted).post(format!("{}/api/calls", served.public)).send().await.unwrap();
+        assert_eq!(answered.status(), StatusCode::UNAUTHORIZED);
+        if asked.elapsed() < Duration::from_secs(2) {
+            break;
+        }
+        tries += 1; // a machine with much else to do may make one wait once, handshakes of three seconds would each time
+        assert!(tries < 5, "{:?}", asked.elapsed());
     }
-    let asked = Instant::now();
-    let answered = who_trusts(&trusted).post(format!("{}/api/calls", served.public)).send().await.unwrap();
-    assert_eq!(answered.status(), StatusCode::UNAUTHORIZED);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     let metrics = reqwest::get(format!("{}/metrics", served.private)).await.unwrap().text().await.unwrap();
     let refused = metrics.lines().find(|line| line.contains("crowded_out") && !line.starts_with('#')).unwrap();
     assert!(!refused.ends_with(" 0"), "{refused}");

@@ -20,7 +20,7 @@ use crate::support::{
     ledger::options,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An operation of this call that ends, as Graph tells it.
 fn ended(call: &str, operation: &str, subcode: i64) -> Value {
@@ -279,7 +279,7 @@ async fn streams_end_with_the_service() {
     let mut app = TestApp::start().await;
     let mut response = app.client.get(format!("{}/v1/events", app.private)).send().await.unwrap();
     assert!(response.chunk().await.unwrap().is_some());
-    timeout(Duration::from_secs(5), app.stop()).await.expect("an open stream holds the service up");
+    timeout(PATIENCE, app.stop()).await.expect("an open stream holds the service up");
     while response.chunk().await.unwrap().is_some() {}
 }
 

@@ -5,7 +5,7 @@ mod orders;
 mod original;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -248,20 +248,20 @@ async fn a_bot_decides_who_may_join_if_it_does_in_time() {
         }
     })
     .await;
-    let app = forwarding(&bot, "decides = true\ndecide_within_ms = 400").await;
+    let hasty = forwarding(&bot, "decides = true\ndecide_within_ms = 400").await;
+    let patient = forwarding(&bot, "decides = true\ndecide_within_ms = 10000").await;
     let accept = "#microsoft.graph.acceptJoinResponse";
-    let expected = HashMap::from([
-        ("prompt", "#microsoft.graph.rejectJoinResponse"),
-        ("slow", accept),
-        ("odd", accept),
-        ("empty", accept),
-        ("failing", accept),
-    ]);
-    for (call, kind) in expected {
+    for (call, app, time, kind) in [
+        ("prompt", &patient, 0..10_000, "#microsoft.graph.rejectJoinResponse"),
+        ("slow", &hasty, 400..u128::MAX, accept),
+        ("odd", &patient, 0..10_000, accept),
+        ("empty", &patient, 0..10_000, accept),
+        ("failing", &hasty, 400..u128::MAX, accept),
+    ] {
         let asked = Instant::now();
         let answered = app.post(joining(call).to_string()).await;
-        let waited = asked.elapsed() >= Duration::from_millis(400);
-        assert_eq!(waited, ["slow", "failing"].contains(&call), "{call}");
+        let took = asked.elapsed().as_millis();
+        assert!(time.contains(&took), "{call}: {took} ms");
         assert_eq!((answered.status.as_u16(), &answered.json()["@odata.type"]), (200, &json!(kind)), "{call}");
     }
 }
@@ -272,5 +272,5 @@ async fn nobody_waits_for_a_decision_of_a_bot_that_is_not_asked() {
     let app = forwarding(&bot, "decides = true\ndecide_within_ms = 10000\nkinds = [\"call\"]").await;
     let asked = Instant::now();
     assert_eq!(app.post(joining("c1").to_string()).await.status, 200);
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(asked.elapsed() < Duration::from_secs(10));
 }

@@ -76,7 +76,7 @@ fn unavailable(outcome: &Result<Admission, Refusal>) -> bool {
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(started.elapsed() < Duration::from_mins(1), "never: {what}");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -418,11 +418,11 @@ async fn an_unknown_key_while_the_issuer_is_down_is_our_trouble() {
 #[tokio::test]
 async fn a_slow_issuer_does_not_hold_a_request_longer_than_allowed() {
     let issuer = FakeIssuer::start().await;
-    issuer.delay(Duration::from_secs(4));
+    issuer.delay(LONG);
     let door = authenticator(&issuer.policy(), KeySettings { request_wait: Duration::from_millis(200), ..patient() });
     let started = Instant::now();
     assert!(unavailable(&admit(&door, &issuer.token().sign()).await));
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(5), "not with the end of the fetch");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ impl Bot {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), bound).await.unwrap();
+        tokio::time::timeout(Duration::from_mins(1), bound).await.unwrap();
         let listener = socket.listen(1024).unwrap();
         self.address = listener.local_addr().unwrap();
         self.serving = Some(tokio::spawn(serve(listener, Arc::clone(&self.heard), Arc::clone(&self.answer))).abort_handle());
