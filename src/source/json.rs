@@ -5,7 +5,7 @@
 
 pub(in crate::source) mod surrogates;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, error::Category, value::RawValue};
@@ -19,7 +19,11 @@ pub(in crate::source) const MAX_ITEMS: usize = 5000;
 
 /// The items of a list, as they were written; `what` names it in the error.
 pub(in crate::source) fn items<'a>(what: &str, json: &'a str) -> Result<Vec<&'a RawValue>, Unreadable> {
-    let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable(what, &error))?;
+    few(what, serde_json::from_str(json).map_err(|error| unreadable(what, &error))?)
+}
+
+/// Items, unless they are too many; `what` names their list in the error.
+pub(in crate::source) fn few<'a>(what: &str, items: Vec<&'a RawValue>) -> Result<Vec<&'a RawValue>, Unreadable> {
     if items.len() > MAX_ITEMS {
         return Err(Unreadable(format!("{what} has more than {MAX_ITEMS} items")));
     }
@@ -37,7 +41,7 @@ pub(in crate::source) struct Item<'a> {
 
 impl<'a> Item<'a> {
     /// Reads an item; `what` names it in the error.
-    pub fn parse(what: &str, json: &'a str) -> Result<Self, Unreadable> {
+    pub fn parse(what: impl Display, json: &'a str) -> Result<Self, Unreadable> {
         Ok(Self { json, members: lenient(what, json)? })
     }
 
@@ -48,7 +52,7 @@ impl<'a> Item<'a> {
 }
 
 /// Reads JSON whose texts may end in the middle of a character; `what` names it in the error.
-pub(in crate::source) fn lenient<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Unreadable> {
+pub(in crate::source) fn lenient<T: DeserializeOwned>(what: impl Display, json: &str) -> Result<T, Unreadable> {
     serde_json::from_str(json)
         .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| serde_json::from_str(&json)))
         .map_err(|error| unreadable(what, &error))
@@ -64,7 +68,7 @@ pub(in crate::source) fn text(body: &[u8]) -> Cow<'_, str> {
 
 /// Says what is wrong and where, but nothing of what is there: bodies name people and hold tokens, and
 /// `serde_json`'s own message may quote them.
-pub(in crate::source) fn unreadable(what: &str, error: &serde_json::Error) -> Unreadable {
+pub(in crate::source) fn unreadable(what: impl Display, error: &serde_json::Error) -> Unreadable {
     let fault = match error.classify() {
         Category::Data => "has another JSON type than it should",
         Category::Eof => "is cut short",

@@ -259,6 +259,7 @@ fn what_is_not_the_envelope_is_unreadable_and_its_text_is_not_quoted() {
         "\u{feff}",
         "hush",
         "[]",
+        "[[],0,[]]",
         "7",
         "null",
         "\"hush\"",

@@ -1,12 +1,11 @@
 //! The envelope as it is sent: an object with an array `value` of objects is all that is demanded.
 
-use std::collections::BTreeMap;
-
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::source::{
     Unreadable,
-    json::{self, Item, unreadable},
+    json::{Item, few, unreadable},
 };
 
 /// What a body can be.
@@ -28,20 +27,36 @@ impl<'a> Envelope<'a> {
         if json.trim_ascii().is_empty() {
             return Err(Unreadable("the body is empty".to_owned()));
         }
-        let members: BTreeMap<String, &RawValue> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
-        match members.get("value") {
+        if !json.trim_ascii_start().starts_with('{') {
+            return Err(Unreadable("the body is not a JSON object".to_owned())); // serde takes a list for one
+        }
+        let body: Body<'_> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
+        match body.value {
             Some(value) => items(value).map(Self::Notifications),
-            None if is_legacy_skype(&members) => Ok(Self::LegacySkype { json }),
+            None if body.is_legacy_skype() => Ok(Self::LegacySkype { json }),
             None => Err(Unreadable("a JSON object without `value`".to_owned())),
         }
     }
 }
 
-fn is_legacy_skype(members: &BTreeMap<String, &RawValue>) -> bool {
-    members.contains_key("callState") && members.get("participants").is_some_and(|list| list.get().starts_with('['))
+/// The members that tell what a body is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(borrow)]
+    value: Option<Vec<&'a RawValue>>,
+    call_state: Option<IgnoredAny>,
+    #[serde(borrow)]
+    participants: Option<&'a RawValue>,
 }
 
-fn items(value: &RawValue) -> Result<Vec<Item<'_>>, Unreadable> {
-    let items = json::items("`value`", value.get())?;
-    items.into_iter().enumerate().map(|(at, item)| Item::parse(&format!("item {at} of `value`"), item.get())).collect()
+impl Body<'_> {
+    fn is_legacy_skype(&self) -> bool {
+        self.call_state.is_some() && self.participants.is_some_and(|list| list.get().starts_with('['))
+    }
+}
+
+fn items(value: Vec<&RawValue>) -> Result<Vec<Item<'_>>, Unreadable> {
+    let items = few("`value`", value)?.into_iter().enumerate();
+    items.map(|(at, item)| Item::parse(format_args!("item {at} of `value`"), item.get())).collect()
 }
