@@ -115,7 +115,7 @@ impl PlatformId {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        (!text.is_empty()).then(|| Self(guid(text).map_or_else(|| text.into(), Into::into)))
+        (!text.is_empty()).then(|| Self(respelled(text).map_or_else(|| text.into(), Into::into)))
     }
 
     /// The id in its one spelling.
@@ -137,29 +137,25 @@ impl fmt::Display for PlatformId {
     }
 }
 
-/// The lower-case dashed form, if `text` is a GUID with its dashes or without any.
-fn guid(text: &str) -> Option<String> {
+/// The lower-case dashed form of a GUID with its dashes or without any; `None` if `text` is no GUID, or has that form.
+fn respelled(text: &str) -> Option<String> {
     let dashed = text.len() == 36;
+    let is_dash = |at| matches!(at, 8 | 13 | 18 | 23);
     if !dashed && text.len() != 32 {
         return None;
     }
-    let mut shown = String::with_capacity(36);
-    for (at, byte) in text.bytes().enumerate() {
-        if dashed && matches!(at, 8 | 13 | 18 | 23) {
-            if byte != b'-' {
-                return None;
-            }
-            continue;
-        }
-        if !byte.is_ascii_hexdigit() {
-            return None;
-        }
-        if matches!(shown.len(), 8 | 13 | 18 | 23) {
-            shown.push('-');
-        }
-        shown.push(char::from(byte.to_ascii_lowercase()));
+    let is_guid = |(at, byte): (usize, u8)| if dashed && is_dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    if !text.bytes().enumerate().all(is_guid) || dashed && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return None;
     }
-    Some(shown)
+    let mut spelled = String::with_capacity(36);
+    for digit in text.chars().filter(|digit| *digit != '-') {
+        if is_dash(spelled.len()) {
+            spelled.push('-');
+        }
+        spelled.push(digit.to_ascii_lowercase());
+    }
+    Some(spelled)
 }
 
 #[cfg(test)]
