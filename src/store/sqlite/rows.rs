@@ -2,7 +2,7 @@
 //!
 //! A step to the database costs two changes of threads, so statements that follow each other go together, and each takes all its rows
 //! at once. They are bound cell by cell: a JSON text of the same costs SQLite several times the work, to take it apart again. That makes
-//! a statement for every number of rows, so each has places for a power of two of them, and few have to be prepared.
+//! a statement for every number of rows, so each has [`places`] for more than it takes, and few have to be prepared.
 //!
 //! Parameters are written `?` and bound in the order of the text. Numbered ones would not do: in a step of several statements those of
 //! the second begin at one again.
@@ -15,6 +15,8 @@ use crate::{domain::ids::PlatformId, store::StoreError};
 
 /// The most rows of one statement: with the columns of an operation fewer cells than the 32,766 that SQLite takes.
 const ROWS: usize = 1024;
+/// So many are few.
+const MANY: usize = 16;
 /// For how many of them there is room at first.
 const FIRST_ROWS: usize = 32;
 /// How many cells go together, about; each takes some 100 bytes while its statement is prepared. More statements than that are sent one
@@ -132,7 +134,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
 
     /// How many cells they take in a statement.
     pub(super) fn cells(&self) -> usize {
-        COLUMNS * if self.0.is_empty() { 0 } else { self.0.len().next_power_of_two() }
+        COLUMNS * places(self.0.len())
     }
 
     /// As many as one statement takes, and so on.
@@ -149,6 +151,17 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
 impl<const COLUMNS: usize> FromIterator<[Cell; COLUMNS]> for Rows<COLUMNS> {
     fn from_iter<T: IntoIterator<Item = [Cell; COLUMNS]>>(rows: T) -> Self {
         Self(rows.into_iter().collect())
+    }
+}
+
+/// For how many rows there is room in the statement for so many: for a power of two of them; of many, for three quarters of one, since
+/// a place that is left over costs nearly as much as one that is taken.
+fn places(rows: usize) -> usize {
+    let places = rows.next_power_of_two();
+    match rows {
+        0 => 0,
+        _ if places > MANY && rows <= places / 4 * 3 => places / 4 * 3,
+        _ => places,
     }
 }
 
@@ -190,7 +203,7 @@ impl Step {
 
     /// Adds rows as something to select from, to be followed by [`IS_ROW`].
     pub(super) fn values<const COLUMNS: usize>(&mut self, rows: Rows<COLUMNS>) -> Result<&mut Self, StoreError> {
-        let (count, places) = (rows.0.len(), rows.0.len().next_power_of_two());
+        let (count, places) = (rows.0.len(), places(rows.0.len()));
         self.part.sql.push_str("(VALUES ");
         let row = format!("(?{})", ",?".repeat(COLUMNS.saturating_sub(1)));
         for place in 0..places {
@@ -246,6 +259,8 @@ pub(super) const IS_ROW: &str = " WHERE column1 IS NOT NULL";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use sqlx::Connection;
 
     use super::*;
@@ -263,6 +278,14 @@ mod tests {
         });
         let twice = [text(Cell::word("0")), text(Cell::word("0"))];
         assert!(matches!(twice, [Some(one), Some(other)] if Arc::ptr_eq(&one, &other)));
+    }
+
+    #[test]
+    fn of_many_places_few_are_left_over_and_they_are_of_few_numbers() {
+        assert_eq!([0, 1, 2, 3, 5, 9, 16, 17, 24, 25, 48, 49].map(places), [0, 1, 2, 4, 8, 16, 16, 24, 24, 32, 48, 64]);
+        let all: BTreeSet<usize> = (1..=ROWS).map(places).collect();
+        assert_eq!((all.len(), all.last()), (17, Some(&ROWS)));
+        assert!((MANY..=ROWS).all(|rows| (rows..=rows * 3 / 2).contains(&places(rows))));
     }
 
     async fn table() -> Result<SqliteConnection, sqlx::Error> {
