@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     batch::{instant, json},
     lookup,
-    rows::{Cell, IS_ROW, Rows, Step},
+    rows::{Cell, Rows, Step},
 };
 use crate::{
     domain::{
@@ -27,10 +27,9 @@ pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), Stor
             "INSERT INTO operation
                  (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
                   accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, requested_at,
-                  deadline, links, source)
-             SELECT *, (SELECT source FROM call WHERE id = column2) FROM ",
+                  deadline, links, source) ",
         );
-        step.values(rows)?.sql(IS_ROW).sql(
+        step.select("operation", rows, ", (SELECT source FROM call WHERE id = column2)")?.sql(
             " ON CONFLICT (id) DO UPDATE SET
                  call_id = excluded.call_id, subject = excluded.subject,
                  operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
@@ -51,11 +50,10 @@ pub(super) fn add_calls(step: &mut Step, rows: Rows<15>) -> Result<(), StoreErro
     for rows in rows.by_statement() {
         step.sql(
             "INSERT INTO call
-                 (id, source, call_id, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
-                  correlation_hash, server_call_hash, lapses_at, connected_hash)
-             SELECT * FROM ",
+                 (id, call_id, source, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
+                  correlation_hash, server_call_hash, lapses_at, connected_hash) ",
         );
-        step.values(rows)?.sql(IS_ROW).sql(
+        step.select("call", rows, "")?.sql(
             " ON CONFLICT (id) DO UPDATE SET
                  state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
                  correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
@@ -238,8 +236,8 @@ pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
     let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(lookup::hash_of));
     Ok([
         call.id.into(),
-        Cell::word(&call.source),
         (&call.call_id).into(),
+        Cell::word(&call.source),
         (&call.receiver).into(),
         (&call.audience).into(),
         call.tenant.as_ref().into(),

@@ -7,7 +7,7 @@
 //! Parameters are written `?` and bound in the order of the text. Numbered ones would not do: in a step of several statements those of
 //! the second begin at one again.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use sqlx::{Arguments, AssertSqlSafe, Error, SqliteConnection, sqlite::SqliteArguments};
 
@@ -27,7 +27,7 @@ const CELLS: usize = 32_768;
 const TEXT: usize = 4096;
 
 /// The value of a column.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell {
     Null,
     Integer(i64),
@@ -38,7 +38,14 @@ pub(super) enum Cell {
 
 thread_local! {
     static WORDS: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+    /// Of each table, in how many rows since it last differed a column was like that of the row before.
+    static ALIKE: RefCell<BTreeMap<&'static str, Vec<usize>>> = const { RefCell::new(BTreeMap::new()) };
 }
+
+/// After so many rows a column is expected to stay the same in all of a statement.
+const ALIKE_FOR: usize = 4096;
+/// The columns that are never the same for all: what a row is known by.
+const KEYS: usize = 2;
 
 /// How many words are remembered, and of how many bytes each at the most.
 const MOST_WORDS: usize = 64;
@@ -137,6 +144,25 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         COLUMNS * places(self.0.len())
     }
 
+    /// Which columns are the same in all rows, and were for long. Others may be by chance, and each choice is another statement.
+    fn alike(&self, table: &'static str) -> [bool; COLUMNS] {
+        ALIKE.with_borrow_mut(|tables| {
+            let alike_for = tables.entry(table).or_insert_with(|| vec![0; COLUMNS]);
+            let mut alike = [false; COLUMNS];
+            for (at, (alike, alike_for)) in alike.iter_mut().zip(alike_for).enumerate().skip(KEYS) {
+                let mut cells = self.0.iter().filter_map(|row| row.get(at));
+                let first = cells.next();
+                if cells.any(|cell| Some(cell) != first) {
+                    *alike_for = 0;
+                    continue;
+                }
+                *alike = *alike_for >= ALIKE_FOR;
+                *alike_for = alike_for.saturating_add(self.0.len().saturating_sub(1));
+            }
+            alike
+        })
+    }
+
     /// As many as one statement takes, and so on.
     pub(super) fn by_statement(self) -> impl Iterator<Item = Self> {
         let mut rest = self.0;
@@ -203,19 +229,49 @@ impl Step {
 
     /// Adds rows as something to select from, to be followed by [`IS_ROW`].
     pub(super) fn values<const COLUMNS: usize>(&mut self, rows: Rows<COLUMNS>) -> Result<&mut Self, StoreError> {
-        let (count, places) = (rows.0.len(), places(rows.0.len()));
+        self.table(rows.0.len(), COLUMNS, rows.0.into_iter().flatten())
+    }
+
+    /// Adds the selection of rows for this table, and of `more`, which may know the first columns as `column1` and `column2`. What has
+    /// long been the same in all rows is bound once: in most rows half of the cells tell whose bot it is and what has not happened.
+    pub(super) fn select<const COLUMNS: usize>(
+        &mut self,
+        table: &'static str,
+        rows: Rows<COLUMNS>,
+        more: &str,
+    ) -> Result<&mut Self, StoreError> {
+        let (count, alike) = (rows.0.len(), rows.alike(table));
+        self.sql("SELECT ");
+        let mut columns = 0;
+        for (at, (cell, is_alike)) in rows.0.first().into_iter().flatten().zip(alike).enumerate() {
+            self.sql(if at == 0 { "" } else { ", " });
+            if is_alike {
+                self.bind(cell.clone())?;
+            } else {
+                columns += 1;
+                self.sql("column").sql(&columns.to_string());
+            }
+        }
+        self.sql(more).sql(" FROM ");
+        let differing = |row: [Cell; COLUMNS]| row.into_iter().zip(alike).filter_map(|(cell, alike)| (!alike).then_some(cell));
+        self.table(count, columns, rows.0.into_iter().flat_map(differing))?;
+        Ok(self.sql(IS_ROW))
+    }
+
+    fn table(&mut self, rows: usize, columns: usize, cells: impl Iterator<Item = Cell>) -> Result<&mut Self, StoreError> {
+        let places = places(rows);
         self.part.sql.push_str("(VALUES ");
-        let row = format!("(?{})", ",?".repeat(COLUMNS.saturating_sub(1)));
+        let row = format!("(?{})", ",?".repeat(columns.saturating_sub(1)));
         for place in 0..places {
             self.part.sql.push_str(if place == 0 { "" } else { "," });
             self.part.sql.push_str(&row);
         }
         self.part.sql.push(')');
-        self.part.arguments.reserve(places * COLUMNS, 0);
-        for cell in rows.0.into_iter().flatten() {
+        self.part.arguments.reserve(places * columns, 0);
+        for cell in cells {
             self.add(cell)?;
         }
-        for _ in count * COLUMNS..places * COLUMNS {
+        for _ in rows * columns..places * columns {
             self.add(Cell::Null)?;
         }
         Ok(self)
@@ -258,67 +314,4 @@ impl Step {
 pub(super) const IS_ROW: &str = " WHERE column1 IS NOT NULL";
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use sqlx::Connection;
-
-    use super::*;
-
-    #[test]
-    fn a_word_stays_what_it_is_and_those_that_are_remembered_are_few_and_short() {
-        let text = |cell: Cell| if let Cell::Shared(text) = cell { Some(text) } else { None };
-        let long = "x".repeat(LONGEST_WORD + 1);
-        for word in (0..2 * MOST_WORDS).map(|n| n.to_string()).chain([String::new(), long]) {
-            assert_eq!(text(Cell::word(&word)).as_deref(), Some(word.as_str()));
-        }
-        WORDS.with_borrow(|words| {
-            assert_eq!(words.len(), MOST_WORDS);
-            assert!(words.iter().all(|word| word.len() <= LONGEST_WORD));
-        });
-        let twice = [text(Cell::word("0")), text(Cell::word("0"))];
-        assert!(matches!(twice, [Some(one), Some(other)] if Arc::ptr_eq(&one, &other)));
-    }
-
-    #[test]
-    fn of_many_places_few_are_left_over_and_they_are_of_few_numbers() {
-        assert_eq!([0, 1, 2, 3, 5, 9, 16, 17, 24, 25, 48, 49].map(places), [0, 1, 2, 4, 8, 16, 16, 24, 24, 32, 48, 64]);
-        let all: BTreeSet<usize> = (1..=ROWS).map(places).collect();
-        assert_eq!((all.len(), all.last()), (17, Some(&ROWS)));
-        assert!((MANY..=ROWS).all(|rows| (rows..=rows * 3 / 2).contains(&places(rows))));
-    }
-
-    async fn table() -> Result<SqliteConnection, sqlx::Error> {
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await?;
-        sqlx::raw_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c BLOB) STRICT")
-            .execute(&mut connection)
-            .await?;
-        Ok(connection)
-    }
-
-    async fn insert(connection: &mut SqliteConnection, count: usize) -> Result<u64, StoreError> {
-        let row = |n: usize| [n.into(), (n % 2 == 1).then_some(7_i64).into(), "text".into(), vec![0, 1].into()];
-        let mut step = Step::default();
-        for rows in (0..count).map(row).collect::<Rows<4>>().by_statement() {
-            step.sql("INSERT INTO t SELECT column1, column2 + ").bind(1_i64)?.sql(", column3, column4 FROM ");
-            step.values(rows)?.sql(IS_ROW).end();
-        }
-        step.execute(connection).await
-    }
-
-    /// What a call has of operations has no bound, and its end ends all of them; SQLite has bounds, for cells and for texts.
-    #[tokio::test]
-    async fn a_step_takes_any_number_of_rows_and_nothing_besides() -> Result<(), Box<dyn std::error::Error>> {
-        for count in [0, 1, 2, 3, 5, 1023, 1024, 1025, 130_000] {
-            let mut connection = table().await?;
-            assert_eq!(insert(&mut connection, count).await?, u64::try_from(count)?);
-            let found: (i64, i64, i64) =
-                sqlx::query_as("SELECT count(*), coalesce(sum(a), 0), coalesce(sum(b = 'text' AND c = x'0001'), 0) FROM t")
-                    .fetch_one(&mut connection)
-                    .await?;
-            let odd = i64::try_from(count / 2)?;
-            assert_eq!(found, (i64::try_from(count)?, 8 * odd, i64::try_from(count)?));
-        }
-        Ok(())
-    }
-}
+mod tests;

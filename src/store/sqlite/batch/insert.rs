@@ -19,10 +19,9 @@ pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since
     for rows in rows.by_statement() {
         step.sql("INSERT ").sql(or).sql(
             " INTO delivery
-                 (id, source, receiver, received_at, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body)
-             SELECT * FROM ",
+                 (id, received_at, source, receiver, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body) ",
         );
-        step.values(rows)?.sql(IS_ROW);
+        step.select("delivery", rows, "")?;
         if let Some(version) = since {
             step.sql(" AND ");
             add_nobody_else(step, version)?;
@@ -37,10 +36,9 @@ pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<13>, co
     for rows in rows.by_statement() {
         step.sql("INSERT ").sql(or).sql(
             " INTO notification
-                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item)
-             SELECT * FROM ",
+                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item) ",
         );
-        step.values(rows)?.sql(IS_ROW).sql(conflict).end();
+        step.select("notification", rows, "")?.sql(conflict).end();
     }
     Ok(())
 }
@@ -59,9 +57,9 @@ pub(super) fn delivery_row(planned: PlannedDelivery<'_>) -> Result<[Cell; 11], S
     let PlannedDelivery { correlation, sealed_for, data_key, body, .. } = planned;
     Ok([
         id.into(),
+        received_at.into(),
         Cell::word(source),
         receiver.into(),
-        received_at.into(),
         audience.into(),
         tenant_id.into(),
         token_hash.into(),
