@@ -15,7 +15,7 @@ use crate::{domain::ids::PlatformId, store::StoreError};
 
 /// The most rows of one statement: with the columns of an operation fewer cells than the 32,766 that SQLite takes.
 const ROWS: usize = 1024;
-/// So many are few.
+/// Up to so many rows are few.
 const MANY: usize = 16;
 /// For how many of them there is room at first.
 const FIRST_ROWS: usize = 32;
@@ -229,10 +229,10 @@ impl Step {
 
     /// Adds rows as something to select from, to be followed by [`IS_ROW`].
     pub(super) fn values<const COLUMNS: usize>(&mut self, rows: Rows<COLUMNS>) -> Result<&mut Self, StoreError> {
-        self.table(rows.0.len(), COLUMNS, rows.0.into_iter().flatten())
+        self.cells(rows.0.len(), COLUMNS, rows.0.into_iter().flatten())
     }
 
-    /// Adds the selection of rows for this table, and of `more`, which may know the first columns as `column1` and `column2`. What has
+    /// Adds the selection of rows for this table, and of `more` for each, which may name their keys `column1` and `column2`. What has
     /// long been the same in all rows is bound once: in most rows half of the cells tell whose bot it is and what has not happened.
     pub(super) fn select<const COLUMNS: usize>(
         &mut self,
@@ -254,11 +254,12 @@ impl Step {
         }
         self.sql(more).sql(" FROM ");
         let differing = |row: [Cell; COLUMNS]| row.into_iter().zip(alike).filter_map(|(cell, alike)| (!alike).then_some(cell));
-        self.table(count, columns, rows.0.into_iter().flat_map(differing))?;
+        self.cells(count, columns, rows.0.into_iter().flat_map(differing))?;
         Ok(self.sql(IS_ROW))
     }
 
-    fn table(&mut self, rows: usize, columns: usize, cells: impl Iterator<Item = Cell>) -> Result<&mut Self, StoreError> {
+    /// Adds so many rows of so many columns, and the places that are left over.
+    fn cells(&mut self, rows: usize, columns: usize, cells: impl Iterator<Item = Cell>) -> Result<&mut Self, StoreError> {
         let places = places(rows);
         self.part.sql.push_str("(VALUES ");
         let row = format!("(?{})", ",?".repeat(columns.saturating_sub(1)));
