@@ -283,6 +283,14 @@ fn what_is_not_the_envelope_is_unreadable_and_its_text_is_not_quoted() {
 }
 
 #[test]
+fn of_a_member_that_comes_twice_the_last_counts() {
+    let body = r#"{"value":[],"value":[{"resource":"/app/calls/c"}],"hush":1,"hush":2}"#;
+    assert_eq!(read(body.as_bytes()).unwrap().notifications.len(), 1);
+    let legacy = r#"{"callState":"incoming","participants":7,"callState":null,"participants":[]}"#;
+    assert!(read(legacy.as_bytes()).is_ok());
+}
+
+#[test]
 fn a_name_that_is_not_utf8_costs_the_name_and_no_fact() {
     let body = b"{\"value\":[{\"changeType\":\"updated\",\"resource\":\"/app/calls/c\",\"resourceData\":{\"callState\":\"established\",\"subject\":\"M\xfcller\"}}]}";
     let reading = read(body).unwrap();

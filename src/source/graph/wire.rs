@@ -1,6 +1,11 @@
 //! The envelope as it is sent: an object with an array `value` of objects is all that is demanded.
 
-use serde::{Deserialize, de::IgnoredAny};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::source::{
@@ -27,9 +32,6 @@ impl<'a> Envelope<'a> {
         if json.trim_ascii().is_empty() {
             return Err(Unreadable("the body is empty".to_owned()));
         }
-        if !json.trim_ascii_start().starts_with('{') {
-            return Err(Unreadable("the body is not a JSON object".to_owned())); // serde takes a list for one
-        }
         let body: Body<'_> = serde_json::from_str(json).map_err(|error| unreadable("the body", &error))?;
         match body.value {
             Some(value) => items(value).map(Self::Notifications),
@@ -39,20 +41,59 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The members that tell what a body is.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What tells what a body is; of a member that comes twice, the last.
+#[derive(Debug, Default)]
 struct Body<'a> {
-    #[serde(borrow)]
     value: Option<Vec<&'a RawValue>>,
-    call_state: Option<IgnoredAny>,
-    #[serde(borrow)]
+    has_call_state: bool,
     participants: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum Member {
+    Value,
+    CallState,
+    Participants,
+    #[serde(other)]
+    Other,
 }
 
 impl Body<'_> {
     fn is_legacy_skype(&self) -> bool {
-        self.call_state.is_some() && self.participants.is_some_and(|list| list.get().starts_with('['))
+        self.has_call_state && self.participants.is_some_and(|list| list.get().starts_with('['))
+    }
+}
+
+// by hand: what is derived would take a list for an object, and refuse a member that comes twice
+impl<'de> Deserialize<'de> for Body<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Body<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut body = Body::default();
+        while let Some(member) = access.next_key()? {
+            match member {
+                Member::Value => body.value = Some(access.next_value()?),
+                Member::Participants => body.participants = Some(access.next_value()?),
+                Member::CallState | Member::Other => {
+                    body.has_call_state |= matches!(member, Member::CallState);
+                    access.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(body)
     }
 }
 
