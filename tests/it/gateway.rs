@@ -5,7 +5,10 @@ mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -546,12 +549,13 @@ async fn a_request_that_was_sent_is_known_however_the_gateway_died() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::new();
     let mut answered: Vec<String> = Vec::new();
+    let answers = Arc::new(AtomicUsize::new(0));
     for round in 0..6 {
         let gateway = served_before(folder.path(), &server.uri());
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let bots: Vec<_> = (0..8)
             .map(|bot| {
-                let (client, private) = (client.clone(), gateway.private.clone());
+                let (client, private, answers) = (client.clone(), gateway.private.clone(), Arc::clone(&answers));
                 tokio::spawn(async move {
                     let mut answered = Vec::new();
                     for turn in 0.. {
@@ -562,12 +566,17 @@ async fn a_request_that_was_sent_is_known_however_the_gateway_died() {
                             Ok(response) if response.status() == StatusCode::OK => answered.push(context),
                             _ => return answered,
                         }
+                        answers.fetch_add(1, Ordering::Relaxed);
                     }
                     answered
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(random.u64(60..300))).await;
+        let enough = answers.load(Ordering::Relaxed) + random.usize(1..40);
+        while answers.load(Ordering::Relaxed) < enough && bots.iter().any(|bot| !bot.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.u64(0..30))).await;
         gateway.sigkill();
         for bot in bots {
             answered.extend(bot.await.unwrap());
