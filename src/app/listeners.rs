@@ -44,7 +44,7 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const PARTING: Duration = Duration::from_secs(1);
 /// How many connections may wait to be accepted. Beyond them the system drops what comes, and who calls tries again a second later.
 const WAITING: i32 = 1024;
-/// Threads of the private listener; the public one has one per core.
+/// Threads of the private listener.
 const PRIVATE_WORKERS: usize = 1;
 /// Files that each connection is: the server's own, and ours to end it.
 const FILES_EACH: usize = 2;

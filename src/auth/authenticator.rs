@@ -13,7 +13,7 @@ use super::{
     key_source::{KeySet, KeySettings, KeySource, Knowledge},
     keys::{Key, algorithm_named, read_jwks, use_one_provider},
     token::UnverifiedToken,
-    token_cache::{Sets, TokenCache},
+    token_cache::{Sets, TokenCache, TokenKey},
     verify::{Claims, Demands},
 };
 use crate::domain::{
@@ -103,8 +103,8 @@ impl Authenticator {
             return self.admit_by_secret(secret).map_err(unread);
         }
         let text = bearer(authorization).map_err(unread)?;
-        let (sets, now) = (self.sets(), self.clock.now());
-        if let Some(admission) = self.believed.get(text, &sets, now) {
+        let (known, sets, now) = (TokenKey::of(text), self.sets(), self.clock.now());
+        if let Some(admission) = self.believed.get(&known, &sets, now) {
             // of what is demanded, only this does not come with the token
             let checked = self.demands.check_secret(secret).map(|()| admission);
             return checked.map_err(|reason| UnverifiedToken::parse(text).map_or_else(unread, |token| rejected(&token, reason)));
@@ -113,7 +113,7 @@ impl Authenticator {
         let decided = self.decide(&token, secret).await;
         if let Ok(admission) = &decided {
             // by the sets of before: if others decided, it is not found
-            self.believed.put(text, admission, sets, now);
+            self.believed.put(known, admission, sets, now);
         }
         decided.map_err(|refused| match refused {
             Refused::For(reason) => rejected(&token, reason),
@@ -281,10 +281,10 @@ fn signed<'a>(
 ) -> Result<(), RejectionReason> {
     let mut closest = RejectionReason::UnknownKey;
     for key in keys.into_iter().filter(|key| key.id == key_id) {
-        let reason = match key.allows(algorithm) {
-            false => RejectionReason::UnsupportedAlgorithm,
-            true if key.signed(token, algorithm) => return Ok(()),
-            true => RejectionReason::BadSignature,
+        let reason = match key.signed(token, algorithm) {
+            None => RejectionReason::UnsupportedAlgorithm,
+            Some(true) => return Ok(()),
+            Some(false) => RejectionReason::BadSignature,
         };
         closest = closer(closest, reason);
     }

@@ -21,8 +21,8 @@ pub(super) struct UnverifiedToken<'a> {
     pub claims: Map<String, Value>,
     /// What was signed: the first two parts as they came.
     pub message: &'a [u8],
-    /// The signature in base64url.
-    pub signature: &'a str,
+    /// The signature.
+    pub signature: Vec<u8>,
 }
 
 /// The SHA-256 of what is signed in a token; `None` if it is none.
@@ -43,7 +43,7 @@ impl<'a> UnverifiedToken<'a> {
         let malformed = RejectionReason::MalformedToken;
         let (message, signature) = token.rsplit_once('.').ok_or(malformed)?;
         let (header, payload) = message.split_once('.').ok_or(malformed)?;
-        URL_SAFE_NO_PAD.decode(signature).ok().ok_or(malformed)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok().ok_or(malformed)?;
         let parsed = Self { header: object(header)?, claims: object(payload)?, message: message.as_bytes(), signature };
         let readable = parsed.header.get("alg").is_some_and(Value::is_string);
         let critical = parsed.header.contains_key("crit"); // rule 2: `crit` refused

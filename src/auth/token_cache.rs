@@ -18,6 +18,16 @@ use super::{Admission, key_source::KeySet};
 /// The key sets in force; `None` where there is none that may be believed.
 pub(super) type Sets = Vec<Option<Arc<KeySet>>>;
 
+/// What a token is known by: the SHA-256 of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TokenKey([u8; 32]);
+
+impl TokenKey {
+    pub(super) fn of(token: &str) -> Self {
+        Self(digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().unwrap_or_default())
+    }
+}
+
 /// The tokens that one receiver has believed.
 #[derive(Debug)]
 pub(super) struct TokenCache {
@@ -28,8 +38,8 @@ pub(super) struct TokenCache {
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<[u8; 32], Remembered>,
-    old: HashMap<[u8; 32], Remembered>,
+    young: HashMap<TokenKey, Remembered>,
+    old: HashMap<TokenKey, Remembered>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,37 +58,36 @@ impl TokenCache {
     }
 
     /// What this token was believed to say, if it still is.
-    pub(super) fn get(&self, token: &str, sets: &Sets, now: Timestamp) -> Option<Admission> {
+    pub(super) fn get(&self, token: &TokenKey, sets: &Sets, now: Timestamp) -> Option<Admission> {
         if self.capacity == 0 {
             return None;
         }
-        let key = key(token);
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let Generations { young, old } = &mut *generations;
-        let known = young.get(&key).or_else(|| old.get(&key))?;
+        let known = young.get(token).or_else(|| old.get(token))?;
         if !known.is_good(sets, now) {
-            young.remove(&key);
-            old.remove(&key);
+            young.remove(token);
+            old.remove(token);
             return None;
         }
         let admission = known.admission.clone();
         if young.len() < self.capacity
-            && let Some(known) = old.remove(&key)
+            && let Some(known) = old.remove(token)
         {
-            young.insert(key, known);
+            young.insert(*token, known);
         }
         Some(admission)
     }
 
     /// Remembers a token that was believed at `now`, by these sets.
-    pub(super) fn put(&self, token: &str, admission: &Admission, sets: Sets, now: Timestamp) {
+    pub(super) fn put(&self, token: TokenKey, admission: &Admission, sets: Sets, now: Timestamp) {
         let Some(until) = admission.expires_at().filter(|until| self.capacity > 0 && *until > now) else { return };
         let known = Remembered { admission: admission.clone(), sets, since: now, until };
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         if generations.young.len() >= self.capacity {
             generations.old = std::mem::take(&mut generations.young);
         }
-        generations.young.insert(key(token), known);
+        generations.young.insert(token, known);
     }
 }
 
@@ -91,10 +100,6 @@ impl Remembered {
         };
         (self.since..self.until).contains(&now) && self.sets.len() == sets.len() && self.sets.iter().zip(sets).all(same)
     }
-}
-
-fn key(token: &str) -> [u8; 32] {
-    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -117,6 +122,10 @@ mod tests {
         }
     }
 
+    fn numbered(n: i32) -> TokenKey {
+        TokenKey::of(&n.to_string())
+    }
+
     fn sets() -> Sets {
         vec![Some(Arc::new(KeySet::of_no_keys())), None]
     }
@@ -124,34 +133,34 @@ mod tests {
     #[test]
     fn a_token_is_known_until_it_expires_and_while_the_keys_are_the_same() {
         let (cache, sets) = (TokenCache::new(10), sets());
-        cache.put("token", &admission(100), sets.clone(), at(50));
-        assert_eq!(cache.get("token", &sets, at(99)), Some(admission(100)));
-        assert_eq!(cache.get("another", &sets, at(99)), None);
+        cache.put(TokenKey::of("token"), &admission(100), sets.clone(), at(50));
+        assert_eq!(cache.get(&TokenKey::of("token"), &sets, at(99)), Some(admission(100)));
+        assert_eq!(cache.get(&TokenKey::of("another"), &sets, at(99)), None);
         let others = [super::tests::sets(), vec![None, None], sets.iter().take(1).cloned().collect()];
         for other in others {
-            cache.put("token", &admission(100), sets.clone(), at(50));
-            assert_eq!(cache.get("token", &other, at(60)), None);
-            assert_eq!(cache.get("token", &sets, at(60)), None, "it is forgotten");
+            cache.put(TokenKey::of("token"), &admission(100), sets.clone(), at(50));
+            assert_eq!(cache.get(&TokenKey::of("token"), &other, at(60)), None);
+            assert_eq!(cache.get(&TokenKey::of("token"), &sets, at(60)), None, "it is forgotten");
         }
         for when in [100, 49] {
-            cache.put("token", &admission(100), sets.clone(), at(50));
-            assert_eq!(cache.get("token", &sets, at(when)), None, "{when}");
+            cache.put(TokenKey::of("token"), &admission(100), sets.clone(), at(50));
+            assert_eq!(cache.get(&TokenKey::of("token"), &sets, at(when)), None, "{when}");
         }
-        cache.put("old", &admission(40), sets.clone(), at(50));
-        assert_eq!(cache.get("old", &sets, at(50)), None, "the skew lets it in, but not into the cache");
+        cache.put(TokenKey::of("old"), &admission(40), sets.clone(), at(50));
+        assert_eq!(cache.get(&TokenKey::of("old"), &sets, at(50)), None, "the skew lets it in, but not into the cache");
     }
 
     #[test]
     fn no_more_are_known_than_may_be_and_those_that_come_again_stay() {
         let (cache, sets) = (TokenCache::new(10), sets());
         for n in 0..1000 {
-            cache.put(&n.to_string(), &admission(100), sets.clone(), at(50));
-            assert_eq!(cache.get(&n.to_string(), &sets, at(50)), Some(admission(100)));
+            cache.put(numbered(n), &admission(100), sets.clone(), at(50));
+            assert_eq!(cache.get(&numbered(n), &sets, at(50)), Some(admission(100)));
         }
-        let known = (0..1000).filter(|n: &i32| cache.get(&n.to_string(), &sets, at(50)).is_some()).count();
+        let known = (0..1000).filter(|n| cache.get(&numbered(*n), &sets, at(50)).is_some()).count();
         assert!((5..=10).contains(&known), "{known}");
         let none = TokenCache::new(0);
-        none.put("token", &admission(100), sets.clone(), at(50));
-        assert_eq!(none.get("token", &sets, at(50)), None);
+        none.put(TokenKey::of("token"), &admission(100), sets.clone(), at(50));
+        assert_eq!(none.get(&TokenKey::of("token"), &sets, at(50)), None);
     }
 }
