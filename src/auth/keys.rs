@@ -27,8 +27,8 @@ const P256_COORDINATE_BYTES: usize = 32;
 pub(super) struct Key {
     /// Its `kid`.
     pub id: String,
-    /// The algorithms that it may be used with, and what it is prepared to for each: `jsonwebtoken` would prepare it anew for every
-    /// token, a tenth of what a signature costs.
+    /// The key as it is prepared for each algorithm that it may be used with. `jsonwebtoken` would prepare it anew for every token: a
+    /// tenth of what verifying a signature costs.
     prepared: Vec<Prepared>,
 }
 

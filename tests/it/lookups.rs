@@ -18,10 +18,10 @@ use crate::support::ledger::{BOT, Bearer, TestLedger, count, delivery, envelope,
 
 const SHARED: &str = "always-the-same";
 const ITEMS: usize = 200;
+const SEGMENTS: &str = "SELECT count(*) FROM lookup_segment";
 
 /// How many lines of the change log are sorted at a time, and how many are still to be.
 const LINES: i64 = 4096;
-const SEGMENTS: &str = "SELECT count(*) FROM lookup_segment";
 const UNSORTED: &str = "SELECT count(*) FROM change WHERE seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment)";
 
 fn body(bodies: usize) -> Value {
