@@ -31,8 +31,7 @@ const TEXT: usize = 4096;
 pub(super) enum Cell {
     Null,
     Integer(i64),
-    Text(String),
-    Shared(Arc<str>),
+    Text(Arc<str>),
     Bytes(Vec<u8>),
 }
 
@@ -56,13 +55,13 @@ impl Cell {
     pub(super) fn word(text: &str) -> Self {
         WORDS.with_borrow_mut(|words| {
             if let Some(known) = words.iter().find(|known| ***known == *text) {
-                return Self::Shared(Arc::clone(known));
+                return Self::Text(Arc::clone(known));
             }
             let new = Arc::from(text);
             if words.len() < MOST_WORDS && text.len() <= LONGEST_WORD {
                 words.push(Arc::clone(&new));
             }
-            Self::Shared(new)
+            Self::Text(new)
         })
     }
 }
@@ -87,25 +86,25 @@ impl From<bool> for Cell {
 
 impl From<&str> for Cell {
     fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
+        Self::Text(value.into())
     }
 }
 
 impl From<&Arc<str>> for Cell {
     fn from(value: &Arc<str>) -> Self {
-        Self::Shared(Arc::clone(value))
+        Self::Text(Arc::clone(value))
     }
 }
 
 impl From<&PlatformId> for Cell {
     fn from(value: &PlatformId) -> Self {
-        Self::Shared(value.into())
+        Self::Text(value.into())
     }
 }
 
 impl From<String> for Cell {
     fn from(value: String) -> Self {
-        Self::Text(value)
+        Self::Text(value.into())
     }
 }
 
@@ -283,7 +282,6 @@ impl Step {
             Cell::Null => self.part.arguments.add(None::<i64>),
             Cell::Integer(value) => self.part.arguments.add(value),
             Cell::Text(value) => self.part.arguments.add(value),
-            Cell::Shared(value) => self.part.arguments.add(value),
             Cell::Bytes(value) => self.part.arguments.add(value),
         };
         added.map_err(|error| StoreError::Database(Error::Encode(error)))

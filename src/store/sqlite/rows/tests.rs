@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_word_stays_what_it_is_and_those_that_are_remembered_are_few_and_short() {
-    let text = |cell: Cell| if let Cell::Shared(text) = cell { Some(text) } else { None };
+    let text = |cell: Cell| if let Cell::Text(text) = cell { Some(text) } else { None };
     let long = "x".repeat(LONGEST_WORD + 1);
     for word in (0..2 * MOST_WORDS).map(|n| n.to_string()).chain([String::new(), long]) {
         assert_eq!(text(Cell::word(&word)).as_deref(), Some(word.as_str()));
