@@ -4,6 +4,7 @@
 mod acs;
 mod api;
 mod bots;
+mod classes;
 mod cli;
 mod config;
 mod doors;

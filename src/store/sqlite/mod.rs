@@ -3,7 +3,8 @@
 //! - here: opening, and what every connection is told
 //! - [`writer`], [`checkpoint`]: the queue and its group commits; the log that they are written to
 //! - [`batch`]: one transaction, from deliveries to projections
-//! - [`projection`]: how operations and calls are saved; [`lookup`], [`sorting`]: how operations are found, and when that is sorted
+//! - [`projection`]: how operations and calls are saved; [`lookup`], [`sorting`]: how operations are found, and when that is sorted;
+//!   [`classes`]: what lists are asked for by
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
@@ -13,6 +14,7 @@
 
 mod batch;
 mod checkpoint;
+mod classes;
 pub(super) mod erase;
 mod facts;
 mod forwards;
@@ -87,6 +89,7 @@ pub(super) async fn open(options: &Options) -> Result<Opened, OpenError> {
     let mut writer = connect.connect().await.map_err(|error| not_ours(path, error))?;
     recognise(&mut writer, path).await?;
     MIGRATIONS.run(&mut writer).await.map_err(|error| migration_error(path, error))?;
+    classes::fill(&mut writer).await?;
     let master = in_force(&mut writer, master, options, Repair::Yes).await?;
     check_key(&mut writer, &master, path).await?;
     let hasher = hash_key(&mut writer, &master).await?;
@@ -213,7 +216,7 @@ async fn recognise(connection: &mut SqliteConnection, path: &Path) -> Result<(),
 
 async fn up_to_date(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await
         .map_err(|error| not_ours(path, error))?;
     let known = MIGRATIONS.iter().map(|migration| migration.version).max();
@@ -221,6 +224,8 @@ async fn up_to_date(connection: &mut SqliteConnection, path: &Path) -> Result<()
     match applied {
         Some(version) if Some(version) > known => Err(OpenError::Newer { path, version }),
         applied if applied < known => Err(OpenError::Older { path }),
+        // what brings it up to date was cut off
+        _ if classes::are_missing(connection).await.map_err(StoreError::from)? => Err(OpenError::Older { path }),
         _ => Ok(()),
     }
 }

@@ -7,12 +7,13 @@ use sqlx::SqliteConnection;
 
 use super::{
     batch::{instant, json},
+    classes::Class,
     lookup,
     rows::{Cell, Rows, Step},
 };
 use crate::{
     domain::{
-        call::{CallStory, Release},
+        call::{CallState, CallStory, Release},
         ids::{NotificationId, PlatformId, Seq},
         notification::{Facts, Identity},
         operation::{HeldFact, Lapse, Links, Operation},
@@ -21,15 +22,15 @@ use crate::{
 };
 
 /// Adds the statement that saves what operations have become.
-pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), StoreError> {
+pub(super) fn add_operations(step: &mut Step, rows: Rows<23>) -> Result<(), StoreError> {
     for rows in rows.by_statement() {
         step.sql(
             "INSERT INTO operation
                  (id, call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result, subcode,
                   accepted_at, started_at, finished_at, first_seen_at, updated_at, flags, notifications, requested_at,
-                  deadline, links, source) ",
+                  deadline, links, source, class_hash) ",
         );
-        step.select("operation", rows, ", (SELECT source FROM call WHERE id = column2)")?.sql(
+        step.select("operation", rows)?.sql(
             " ON CONFLICT (id) DO UPDATE SET
                  call_id = excluded.call_id, subject = excluded.subject,
                  operation_id = excluded.operation_id, operation_hash = excluded.operation_hash, kind = excluded.kind,
@@ -38,7 +39,7 @@ pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), Stor
                  started_at = excluded.started_at, finished_at = excluded.finished_at,
                  first_seen_at = excluded.first_seen_at, updated_at = excluded.updated_at, flags = excluded.flags,
                  notifications = excluded.notifications, source = excluded.source, requested_at = excluded.requested_at,
-                 deadline = excluded.deadline, links = excluded.links",
+                 deadline = excluded.deadline, links = excluded.links, class_hash = excluded.class_hash",
         );
         step.end();
     }
@@ -46,18 +47,18 @@ pub(super) fn add_operations(step: &mut Step, rows: Rows<21>) -> Result<(), Stor
 }
 
 /// Adds the statement that saves calls.
-pub(super) fn add_calls(step: &mut Step, rows: Rows<15>) -> Result<(), StoreError> {
+pub(super) fn add_calls(step: &mut Step, rows: Rows<16>) -> Result<(), StoreError> {
     for rows in rows.by_statement() {
         step.sql(
             "INSERT INTO call
                  (id, call_id, source, receiver, audience, tenant_id, first_seen_at, data_key, state, chain_id, story,
-                  correlation_hash, server_call_hash, lapses_at, connected_hash) ",
+                  correlation_hash, server_call_hash, lapses_at, connected_hash, class_hash) ",
         );
-        step.select("call", rows, "")?.sql(
+        step.select("call", rows)?.sql(
             " ON CONFLICT (id) DO UPDATE SET
                  state = excluded.state, chain_id = excluded.chain_id, story = excluded.story,
                  correlation_hash = excluded.correlation_hash, server_call_hash = excluded.server_call_hash,
-                 connected_hash = excluded.connected_hash,
+                 connected_hash = excluded.connected_hash, class_hash = excluded.class_hash,
                  lapses_at = coalesce(lapses_at, excluded.lapses_at),
                  receiver = CASE WHEN audience = '' THEN excluded.receiver ELSE receiver END,
                  tenant_id = CASE WHEN audience = '' THEN excluded.tenant_id ELSE tenant_id END,
@@ -72,6 +73,8 @@ pub(super) fn add_calls(step: &mut Step, rows: Rows<15>) -> Result<(), StoreErro
 #[derive(Clone, Debug)]
 pub(super) struct SavedOperation {
     pub(super) call: i64,
+    /// Of the call.
+    pub(super) source: String,
     pub(super) subject: String,
     pub(super) operation: Operation,
     /// Hashes of its id and of its context.
@@ -79,10 +82,10 @@ pub(super) struct SavedOperation {
 }
 
 impl SavedOperation {
-    pub(super) fn new(call: i64, subject: String, operation: Operation) -> Self {
+    pub(super) fn new((call, source): (i64, &str), subject: String, operation: Operation) -> Self {
         let found_by =
             (operation.operation_id.as_ref().and_then(lookup::hash_of), operation.context.as_deref().and_then(lookup::hash));
-        Self { call, subject, operation, found_by }
+        Self { call, source: source.to_owned(), subject, operation, found_by }
     }
 
     /// Whether this, which it was before, is found by the same.
@@ -184,14 +187,17 @@ pub(super) async fn save_operations(
     Ok(())
 }
 
-pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<Rows<21>, StoreError> {
+pub(super) fn operation_rows(saved: &[SavedOperation]) -> Result<Rows<23>, StoreError> {
     saved.iter().map(operation_row).collect()
 }
 
-pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreError> {
-    let SavedOperation { call, subject, operation, found_by } = saved;
+pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 23], StoreError> {
+    let SavedOperation { call, source, subject, operation, found_by } = saved;
     let milliseconds = |time: Option<Timestamp>| Cell::from(time.map(Timestamp::as_millisecond));
     let links = Some(&operation.links).filter(|links| **links != Links::default());
+    let state = operation.state.as_str();
+    let subcode = operation.result.as_ref().and_then(|result| result.subcode);
+    let class = Class { source, state: Some(state), subcode, kind: Some(&operation.kind) };
     Ok([
         operation.id.0.0.into(),
         (*call).into(),
@@ -201,9 +207,9 @@ pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreE
         Cell::word(&operation.kind),
         operation.context.as_deref().into(),
         found_by.1.into(),
-        Cell::word(operation.state.as_str()),
+        Cell::word(state),
         operation.result.as_ref().map(json).transpose()?.into(),
-        operation.result.as_ref().and_then(|result| result.subcode).into(),
+        subcode.into(),
         milliseconds(operation.accepted_at),
         milliseconds(operation.started_at),
         milliseconds(operation.finished_at),
@@ -214,6 +220,8 @@ pub(super) fn operation_row(saved: &SavedOperation) -> Result<[Cell; 21], StoreE
         milliseconds(operation.requested_at),
         milliseconds(operation.deadline),
         links.map(json).transpose()?.into(),
+        Cell::word(source),
+        class.hash().into(),
     ])
 }
 
@@ -228,12 +236,13 @@ pub(super) async fn save_calls(connection: &mut SqliteConnection, saved: &[Saved
     Ok(())
 }
 
-pub(super) fn call_rows(saved: &[SavedCall]) -> Result<Rows<15>, StoreError> {
+pub(super) fn call_rows(saved: &[SavedCall]) -> Result<Rows<16>, StoreError> {
     saved.iter().map(call_row).collect()
 }
 
-pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
+pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 16], StoreError> {
     let hash = |id: Option<&PlatformId>| Cell::from(id.and_then(lookup::hash_of));
+    let state = call.story.state().map(CallState::as_str);
     Ok([
         call.id.into(),
         (&call.call_id).into(),
@@ -243,12 +252,13 @@ pub(super) fn call_row(call: &SavedCall) -> Result<[Cell; 15], StoreError> {
         call.tenant.as_ref().into(),
         call.first_seen_at.into(),
         call.data_key.clone().into(),
-        call.story.state().map_or(Cell::Null, |state| Cell::word(state.as_str())),
+        state.map_or(Cell::Null, Cell::word),
         call.story.chain_id.as_deref().into(),
         json(&call.story)?.into(),
         hash(call.story.correlation_id.as_ref()),
         hash(call.story.server_call_id.as_ref()),
         call.lapses_at.into(),
         hash(call.story.connected_as.as_ref()),
+        Class { source: &call.source, state, ..Class::default() }.hash().into(),
     ])
 }

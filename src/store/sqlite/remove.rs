@@ -2,7 +2,10 @@
 
 use sqlx::SqliteConnection;
 
-use super::batch::json;
+use super::{
+    batch::json,
+    classes::{self, Table},
+};
 use crate::{
     domain::call::CallStory,
     store::{StoreError, removal::Removed},
@@ -169,14 +172,15 @@ async fn empty_calls(connection: &mut SqliteConnection, calls: &str, at: i64) ->
     let emptied = sqlx::query(
         "UPDATE call
          SET data_key = NULL, erased_at = ?2, story = ?3, state = NULL, chain_id = NULL, correlation_hash = NULL,
-             server_call_hash = NULL, connected_hash = NULL, lapses_at = NULL, settled = 0, requested = 0
+             server_call_hash = NULL, connected_hash = NULL, lapses_at = NULL, settled = 0, requested = 0, class_hash = NULL
          WHERE id IN (SELECT value FROM json_each(?1))",
     )
     .bind(calls)
     .bind(at)
     .bind(json(&CallStory::default())?)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    while classes::fill_some(connection, Table::Call).await? > 0 {}
     Ok(emptied.rows_affected())
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Change, Changed, insert_changes, json},
+    batch::{Batched, Change, Changed, Whose, insert_changes, json},
     call_key_place, facts,
     positions::Positions,
     projection::{self, SavedCall},
@@ -250,15 +250,15 @@ async fn of_call(connection: &mut SqliteConnection, call: i64) -> Result<CallFac
     Ok(facts::of_calls(connection, &BTreeSet::from([call])).await?.remove(&call).unwrap_or_default())
 }
 
-async fn call_and_lapse(connection: &mut SqliteConnection, call: i64) -> Result<(PlatformId, Option<Lapse>), StoreError> {
-    let (call_id, release, lapses_at, settled): (String, Option<String>, Option<i64>, bool) =
-        sqlx::query_as("SELECT call_id, story -> '$.release', lapses_at, settled FROM call WHERE id = ?1")
+async fn call_and_lapse(connection: &mut SqliteConnection, call: i64) -> Result<(String, PlatformId, Option<Lapse>), StoreError> {
+    let (source, call_id, release, lapses_at, settled): (String, String, Option<String>, Option<i64>, bool) =
+        sqlx::query_as("SELECT source, call_id, story -> '$.release', lapses_at, settled FROM call WHERE id = ?1")
             .bind(call)
             .fetch_one(connection)
             .await?;
     let call_id = PlatformId::parse(&call_id).ok_or(StoreError::Inconsistent { table: "call", column: "call_id", id: call })?;
     // as far as it has been written down: the rest is the reader's
-    Ok((call_id, read_lapse(call, release.as_deref(), lapses_at, settled, Timestamp::MIN)?))
+    Ok((source, call_id, read_lapse(call, release.as_deref(), lapses_at, settled, Timestamp::MIN)?))
 }
 
 async fn save(
@@ -269,9 +269,10 @@ async fn save(
     after: &CallFacts,
     mut changes: Vec<Change>,
 ) -> Result<Batched, StoreError> {
-    let (call_id, lapse) = call_and_lapse(connection, call).await?;
+    let (source, call_id, lapse) = call_and_lapse(connection, call).await?;
+    let whose = Whose { call, source: &source, call_id: &call_id };
     let mut differing = Changed::default();
-    differing.compare(positions, (call, Some(&call_id)), before.told(lapse.as_ref()), after.told(lapse.as_ref()));
+    differing.compare(positions, whose, before.told(lapse.as_ref()), after.told(lapse.as_ref()));
     changes.append(&mut differing.changes);
     projection::save_operations(connection, &differing.saved, &differing.gone).await?;
     insert_changes(connection, positions, &changes).await?;
@@ -285,7 +286,7 @@ async fn operation_of(
     facts: &CallFacts,
     request: RequestId,
 ) -> Result<OperationId, StoreError> {
-    let (_call, lapse) = call_and_lapse(connection, call).await?;
+    let (.., lapse) = call_and_lapse(connection, call).await?;
     let told = facts.told(lapse.as_ref());
     let found = told.iter().find(|(_, operation)| operation.request == Some(request)).map(|(_, operation)| operation.id);
     Ok(found.unwrap_or(OperationId(request.0)))

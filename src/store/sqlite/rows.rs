@@ -231,13 +231,12 @@ impl Step {
         self.cells(rows.0.len(), COLUMNS, rows.0.into_iter().flatten())
     }
 
-    /// Adds the selection of rows for this table, and of `more` for each, which may name their keys `column1` and `column2`. What has
-    /// long been the same in all rows is bound once: in most rows half of the cells tell whose bot it is and what has not happened.
+    /// Adds the selection of rows for this table. What has long been the same in all rows is bound once: in most rows half of the cells
+    /// tell whose bot it is and what has not happened.
     pub(super) fn select<const COLUMNS: usize>(
         &mut self,
         table: &'static str,
         rows: Rows<COLUMNS>,
-        more: &str,
     ) -> Result<&mut Self, StoreError> {
         let (count, alike) = (rows.0.len(), rows.alike(table));
         self.sql("SELECT ");
@@ -251,7 +250,7 @@ impl Step {
                 self.sql("column").sql(&columns.to_string());
             }
         }
-        self.sql(more).sql(" FROM ");
+        self.sql(" FROM ");
         let differing = |row: [Cell; COLUMNS]| row.into_iter().zip(alike).filter_map(|(cell, alike)| (!alike).then_some(cell));
         self.cells(count, columns, rows.0.into_iter().flat_map(differing))?;
         Ok(self.sql(IS_ROW))

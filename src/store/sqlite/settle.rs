@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Changed, insert_changes, json},
+    batch::{Batched, Changed, Whose, insert_changes, json},
     facts,
     positions::Positions,
     projection,
@@ -30,16 +30,23 @@ const CALLS_AT_ONCE: i64 = 100;
 #[derive(Debug)]
 pub(super) struct DueCall {
     pub(super) id: i64,
+    source: String,
     call_id: PlatformId,
     lapse: Lapse,
     /// Whether a request for it is known.
     requested: bool,
 }
 
+impl DueCall {
+    fn whose(&self) -> Whose<'_> {
+        Whose { call: self.id, source: &self.source, call_id: &self.call_id }
+    }
+}
+
 /// The calls that are to be settled by now, those that have waited longest first.
 pub(super) async fn due(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<DueCall>, StoreError> {
-    let rows: Vec<(i64, String, i64, Option<String>, bool)> = sqlx::query_as(
-        "SELECT id, call_id, lapses_at, story -> '$.release', requested
+    let rows: Vec<(i64, String, String, i64, Option<String>, bool)> = sqlx::query_as(
+        "SELECT id, source, call_id, lapses_at, story -> '$.release', requested
          FROM call
          WHERE settled = 0 AND lapses_at <= ?1
          ORDER BY lapses_at
@@ -50,11 +57,11 @@ pub(super) async fn due(connection: &mut SqliteConnection, now: Timestamp) -> Re
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|(id, call_id, lapses_at, release, requested)| {
+        .map(|(id, source, call_id, lapses_at, release, requested)| {
             let wrong = || StoreError::Inconsistent { table: "call", column: "story", id };
             let release: Option<Release> = release.as_deref().and_then(|release| serde_json::from_str(release).ok());
             let lapse = projection::lapse(id, release.as_ref(), Some(lapses_at), true)?.ok_or_else(wrong)?;
-            Ok(DueCall { id, call_id: PlatformId::parse(&call_id).ok_or_else(wrong)?, lapse, requested })
+            Ok(DueCall { id, source, call_id: PlatformId::parse(&call_id).ok_or_else(wrong)?, lapse, requested })
         })
         .collect()
 }
@@ -74,13 +81,13 @@ pub(super) async fn settle(
             let told = operations(&facts, Some(&Lapse { over, ..due.lapse })).into_iter();
             told.map(|operation| (subject.clone(), operation)).collect()
         };
-        changed.compare(positions, (call, Some(&due.call_id)), told(false), told(true));
+        changed.compare(positions, due.whose(), told(false), told(true));
     }
     let requested = due.iter().filter(|call| call.requested).map(|call| call.id).collect();
     for (call, facts) in facts::of_calls(connection, &requested).await? {
         let Some(due) = calls.get(&call) else { continue };
         let told = |over| facts.told(Some(&Lapse { over, ..due.lapse }));
-        changed.compare(positions, (call, Some(&due.call_id)), told(false), told(true));
+        changed.compare(positions, due.whose(), told(false), told(true));
     }
     projection::save_operations(connection, &changed.saved, &changed.gone).await?;
     sqlx::query("UPDATE call SET settled = 1 WHERE id IN (SELECT value FROM jsonb_each(?1))")

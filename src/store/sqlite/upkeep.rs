@@ -11,7 +11,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     batch::{instant, json},
-    body_place, call_key_place, delivery_key_place, facts, lookup, open_beside,
+    body_place, call_key_place, classes, delivery_key_place, facts, lookup, open_beside,
     projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
     read::LedgerReader,
 };
@@ -64,6 +64,7 @@ pub(in crate::store) async fn verify(reader: &LedgerReader) -> Result<Vec<Findin
         let broken: Vec<i64> = sqlx::query_scalar(*sql).fetch_all(&mut *connection).await?;
         findings.extend(broken.into_iter().map(|id| Finding(format!("{what}: {id:x}"))));
     }
+    findings.extend(classes::wrong(&mut connection).await?);
     findings.extend(unsealable(reader, &mut connection).await?);
     drop(connection);
     Ok(findings)
@@ -155,9 +156,11 @@ pub(in crate::store) async fn rebuild(options: &Options) -> Result<Vec<Differenc
         transaction.commit().await.map_err(StoreError::from)?;
         match last {
             Some(last) => after = last,
-            None => return Ok(differences),
+            None => break,
         }
     }
+    differences.extend(classes::mend(&mut connection).await?);
+    Ok(differences)
 }
 
 /// Derives the next calls again; returns the last of them, `None` behind the last.
@@ -223,23 +226,26 @@ async fn rebuild_operations(
 ) -> Result<(), StoreError> {
     let held = operation_rows(connection, calls).await?;
     let lapses = lapses(connection, calls, derived).await?;
-    let requested: Vec<i64> =
-        sqlx::query_scalar("SELECT id FROM call WHERE id IN (SELECT value FROM json_each(?1)) AND requested = 1")
+    let sources: Vec<(i64, String, bool)> =
+        sqlx::query_as("SELECT id, source, requested FROM call WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(calls)
             .fetch_all(&mut *connection)
             .await?;
-    let requested = facts::of_calls(connection, &requested.into_iter().collect()).await?;
+    let requested = sources.iter().filter(|(.., requested)| *requested).map(|(id, ..)| *id).collect();
+    let requested = facts::of_calls(connection, &requested).await?;
+    let sources: BTreeMap<i64, String> = sources.into_iter().map(|(id, source, _)| (id, source)).collect();
+    let of = |call: &i64| (*call, sources.get(call).map_or("", String::as_str));
     let saved: Vec<SavedOperation> = derived
         .facts
         .iter()
         .filter(|((call, _), _)| !requested.contains_key(call))
         .flat_map(|((call, subject), facts)| {
             let told = operations(facts, lapses.get(call)).into_iter();
-            told.map(|operation| SavedOperation::new(*call, subject.clone(), operation))
+            told.map(|operation| SavedOperation::new(of(call), subject.clone(), operation))
         })
         .chain(requested.iter().flat_map(|(call, facts)| {
             let told = facts.told(lapses.get(call)).into_iter();
-            told.map(|(subject, operation)| SavedOperation::new(*call, subject, operation))
+            told.map(|(subject, operation)| SavedOperation::new(of(call), subject, operation))
         }))
         .collect();
     let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
@@ -319,7 +325,7 @@ async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Resul
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT id, json_array(call_id, subject, operation_id, operation_hash, kind, context, context_hash, state, result,
                                source, requested_at, deadline, links, subcode, accepted_at, started_at, finished_at, first_seen_at, updated_at, flags,
-                               notifications)
+                               notifications, class_hash)
          FROM operation
          WHERE call_id IN (SELECT value FROM json_each(?1))",
     )
@@ -332,7 +338,7 @@ async fn operation_rows(connection: &mut SqliteConnection, calls: &str) -> Resul
 /// The derived columns of some calls, as one text each.
 async fn call_rows(connection: &mut SqliteConnection, calls: &str) -> Result<BTreeMap<i64, String>, StoreError> {
     let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT id, json_array(state, chain_id, correlation_hash, server_call_hash, connected_hash, story) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
+        sqlx::query_as("SELECT id, json_array(state, chain_id, correlation_hash, server_call_hash, connected_hash, story, class_hash) FROM call WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(calls)
             .fetch_all(connection)
             .await?;

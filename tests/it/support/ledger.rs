@@ -152,6 +152,11 @@ impl TestLedger {
     /// Closes the ledger and opens it again.
     pub async fn restart(self) -> Self {
         let (options, folder) = self.close().await;
+        Self::reopen(options, folder).await
+    }
+
+    /// Opens a ledger that was closed.
+    pub async fn reopen(options: Options, folder: TempDir) -> Self {
         let (ledger, writer) = Ledger::open(options.clone()).await.unwrap();
         Self { ledger, options, folder, writer }
     }

@@ -116,11 +116,11 @@ fn changed_operations(
     held: &BTreeMap<i64, CallFacts>,
 ) -> Result<Changed, StoreError> {
     let mut differing = Changed::default();
-    for ((_, call_id), call) in calls {
-        let lapse = call.lapse()?;
+    for ((source, call_id), call) in calls {
+        let (lapse, whose) = (call.lapse()?, Whose { call: call.id, source, call_id });
         if let Some(held) = held.get(&call.id) {
             let (before, after) = (held.without(&call.news).told(lapse.as_ref()), held.told(lapse.as_ref()));
-            differing.compare(positions, (call.id, Some(call_id)), before, after);
+            differing.compare(positions, whose, before, after);
             continue;
         }
         for (subject, story) in call.stories.iter_mut().filter(|(_, story)| !story.new.is_empty()) {
@@ -128,7 +128,7 @@ fn changed_operations(
                 |facts: &[HeldFact]| operations(facts, lapse.as_ref()).into_iter().map(|told| (subject.clone(), told)).collect();
             let before = told(&story.before);
             story.before.append(&mut story.new);
-            differing.compare(positions, (call.id, Some(call_id)), before, told(&story.before));
+            differing.compare(positions, whose, before, told(&story.before));
         }
     }
     Ok(differing)
@@ -164,12 +164,20 @@ pub(in crate::store::sqlite) struct Changed {
     pub(in crate::store::sqlite) finals: Vec<State>,
 }
 
+/// The call that operations belong to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store::sqlite) struct Whose<'a> {
+    pub(in crate::store::sqlite) call: i64,
+    pub(in crate::store::sqlite) source: &'a str,
+    pub(in crate::store::sqlite) call_id: &'a PlatformId,
+}
+
 impl Changed {
     /// Adds what differs between two states of the same operations, each with its subject.
     pub(in crate::store::sqlite) fn compare(
         &mut self,
         positions: &mut Positions,
-        (call, call_id): (i64, Option<&PlatformId>),
+        whose: Whose<'_>,
         before: Vec<(String, Operation)>,
         after: Vec<(String, Operation)>,
     ) {
@@ -183,14 +191,12 @@ impl Changed {
             if operation.state.is_final() && !was.is_some_and(|was: &Operation| was.state.is_final()) {
                 self.finals.push(operation.state);
             }
-            if let Some(call_id) = call_id {
-                self.told.push(ChangedOperation {
-                    id: operation.id,
-                    call_id: call_id.clone(),
-                    context: operation.context.clone(),
-                });
-            }
-            let saved = SavedOperation::new(call, subject, operation);
+            self.told.push(ChangedOperation {
+                id: operation.id,
+                call_id: whose.call_id.clone(),
+                context: operation.context.clone(),
+            });
+            let saved = SavedOperation::new((whose.call, whose.source), subject, operation);
             // what it is found by is told once
             let is_found = was.is_some_and(|was| saved.is_found_like(was));
             self.changes.push(Change::operation(positions, &saved, is_found));

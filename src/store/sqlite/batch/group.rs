@@ -113,10 +113,10 @@ pub(super) struct Guess {
     version: i64,
     calls: Calls,
     deliveries: Rows<11>,
-    notifications: Rows<13>,
+    notifications: Rows<14>,
     people: Rows<2>,
-    saved_calls: Rows<15>,
-    operations: Rows<21>,
+    saved_calls: Rows<16>,
+    operations: Rows<23>,
     lines: Lines,
     batched: Batched,
 }

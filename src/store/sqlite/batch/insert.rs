@@ -11,7 +11,10 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    sqlite::rows::{Cell, IS_ROW, Rows, Step},
+    sqlite::{
+        classes::Class,
+        rows::{Cell, IS_ROW, Rows, Step},
+    },
 };
 
 /// Adds the statement that inserts deliveries. It fails if others have written `since` this version, if one is given.
@@ -21,7 +24,7 @@ pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since
             " INTO delivery
                  (id, received_at, source, receiver, audience, tenant_id, token_hash, correlation, sealed_for, data_key, body) ",
         );
-        step.select("delivery", rows, "")?;
+        step.select("delivery", rows)?;
         if let Some(version) = since {
             step.sql(" AND ");
             add_nobody_else(step, version)?;
@@ -32,13 +35,14 @@ pub(super) fn insert_deliveries(step: &mut Step, or: &str, rows: Rows<11>, since
 }
 
 /// Adds the statement that inserts notifications.
-pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<13>, conflict: &str) -> Result<(), StoreError> {
+pub(super) fn insert_notifications(step: &mut Step, or: &str, rows: Rows<14>, conflict: &str) -> Result<(), StoreError> {
     for rows in rows.by_statement() {
         step.sql("INSERT ").sql(or).sql(
             " INTO notification
-                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item) ",
+                 (id, delivery_id, call_id, subject, identity, received_at, kind, disposition, facts, personal, source, named, item,
+                  class_hash) ",
         );
-        step.select("notification", rows, "")?.sql(conflict).end();
+        step.select("notification", rows)?.sql(conflict).end();
     }
     Ok(())
 }
@@ -70,7 +74,8 @@ pub(super) fn delivery_row(planned: PlannedDelivery<'_>) -> Result<[Cell; 11], S
     ])
 }
 
-pub(super) fn notification_row(planned: &Planned<'_>) -> Result<[Cell; 13], StoreError> {
+pub(super) fn notification_row(planned: &Planned<'_>) -> Result<[Cell; 14], StoreError> {
+    let class = Class { source: planned.source, kind: Some(&planned.facts.kind), ..Class::default() };
     Ok([
         planned.id.into(),
         planned.delivery.into(),
@@ -85,6 +90,7 @@ pub(super) fn notification_row(planned: &Planned<'_>) -> Result<[Cell; 13], Stor
         Cell::word(planned.source),
         planned.named.into(),
         planned.item.into(),
+        class.hash().into(),
     ])
 }
 

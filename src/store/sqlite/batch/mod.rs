@@ -25,7 +25,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 pub(super) use self::{
-    derive::{Change, Changed, insert_changes},
+    derive::{Change, Changed, Whose, insert_changes},
     group::{Group, Terms},
     known::Known,
     plan::{QUARANTINE, quarantine_subject},

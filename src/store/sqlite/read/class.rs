@@ -4,7 +4,16 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::bounds;
-use crate::store::{StoreError, rows::PageRequest, sqlite::batch::json};
+use crate::store::{
+    StoreError,
+    rows::PageRequest,
+    sqlite::{
+        batch::json,
+        classes::{Class, ClassRow, class_of, parts_sql},
+    },
+};
+
+pub(super) use crate::store::sqlite::classes::Table;
 
 /// What a list is asked for by, of what a class is made of; `None` asks for nothing.
 #[derive(Debug, Default)]
@@ -23,96 +32,81 @@ impl Asked<'_> {
     pub(super) const fn is_for_classes(&self) -> bool {
         self.source.is_some() || self.kind.is_some() || self.states.is_some() || self.subcode.is_some()
     }
-}
 
-/// A table whose rows have classes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Table {
-    Operation,
-    Notification,
-    Call,
+    fn asks_for(&self, class: &Class<'_>) -> bool {
+        self.source.is_none_or(|asked| asked == class.source)
+            && self.kind.is_none_or(|asked| class.kind == Some(asked))
+            && self.states.as_ref().is_none_or(|asked| class.state.is_some_and(|state| asked.contains(&state)))
+            && self.subcode.is_none_or(|asked| class.subcode == Some(asked))
+    }
 }
 
 impl Table {
-    /// Every class that occurs: one look into the index for each.
+    /// Every class that occurs: one look into the index for each, and at one of its rows.
     const fn classes(self) -> &'static str {
+        macro_rules! sql {
+            ($table:tt) => {
+                concat!(
+                    "WITH RECURSIVE found (class) AS (
+                         SELECT min(class_hash) FROM ",
+                    $table,
+                    " UNION ALL
+                         SELECT (SELECT min(class_hash) FROM ",
+                    $table,
+                    " WHERE class_hash > found.class) FROM found WHERE found.class IS NOT NULL
+                     )
+                     SELECT class, ",
+                    parts_sql!($table),
+                    " FROM found
+                     CROSS JOIN ",
+                    $table,
+                    " AS held ON held.id = (SELECT id FROM ",
+                    $table,
+                    " AS of_class WHERE of_class.class_hash = found.class LIMIT 1)"
+                )
+            };
+        }
         match self {
-            Self::Operation => classes_sql!("operation"),
-            Self::Notification => classes_sql!("notification"),
-            Self::Call => classes_sql!("call"),
+            Self::Operation => sql!("operation"),
+            Self::Notification => sql!("notification"),
+            Self::Call => sql!("call"),
         }
     }
 
     /// The newest rows of some classes, of those between two positions: as many of each as are wanted, and then of them all.
     const fn newest(self) -> &'static str {
+        macro_rules! sql {
+            ($table:literal) => {
+                concat!(
+                    "SELECT held.id
+                     FROM json_each(?1) AS asked
+                     CROSS JOIN ",
+                    $table,
+                    " AS held ON held.id IN (
+                         SELECT id FROM ",
+                    $table,
+                    " AS of_class
+                         WHERE of_class.class_hash = asked.value AND of_class.id >= ?2 AND of_class.id < ?3
+                         ORDER BY of_class.id DESC
+                         LIMIT ?4)
+                     ORDER BY held.id DESC
+                     LIMIT ?4"
+                )
+            };
+        }
         match self {
-            Self::Operation => newest_sql!("operation"),
-            Self::Notification => newest_sql!("notification"),
-            Self::Call => newest_sql!("call"),
+            Self::Operation => sql!("operation"),
+            Self::Notification => sql!("notification"),
+            Self::Call => sql!("call"),
         }
     }
 
     /// The classes that are asked for, of those that occur.
-    pub(super) async fn asked_for(self, connection: &mut SqliteConnection, asked: &Asked<'_>) -> Result<Vec<String>, StoreError> {
-        let mut classes: Vec<String> = sqlx::query_scalar(self.classes()).fetch_all(connection).await?;
-        classes.retain(|class| self.is_asked_for(class, asked));
-        Ok(classes)
-    }
-
-    fn is_asked_for(self, class: &str, asked: &Asked<'_>) -> bool {
-        // as the migration puts it together: a kind may hold spaces, the others cannot
-        let mut parts = class.splitn(if matches!(self, Self::Operation) { 4 } else { 2 }, ' ');
-        let source = parts.next().unwrap_or_default();
-        let state = if matches!(self, Self::Notification) { None } else { parts.next() };
-        let (subcode, kind) = match self {
-            Self::Operation => (parts.next(), parts.next()),
-            Self::Notification => (None, parts.next()),
-            Self::Call => (None, None),
-        };
-        asked.source.is_none_or(|asked| asked == source)
-            && asked.kind.is_none_or(|asked| kind == Some(asked))
-            && asked.states.as_ref().is_none_or(|asked| state.is_some_and(|state| asked.contains(&state)))
-            && asked.subcode.is_none_or(|asked| subcode.and_then(|code| code.parse().ok()) == Some(asked))
+    pub(super) async fn asked_for(self, connection: &mut SqliteConnection, asked: &Asked<'_>) -> Result<Vec<i64>, StoreError> {
+        let classes: Vec<ClassRow> = sqlx::query_as(self.classes()).fetch_all(connection).await?;
+        Ok(classes.iter().filter(|row| asked.asks_for(&class_of(row))).filter_map(|row| row.0).collect())
     }
 }
-
-macro_rules! classes_sql {
-    ($table:literal) => {
-        concat!(
-            "WITH RECURSIVE found (class) AS (
-                 SELECT min(class) FROM ",
-            $table,
-            " UNION ALL
-                 SELECT (SELECT min(class) FROM ",
-            $table,
-            " WHERE class > found.class) FROM found WHERE found.class IS NOT NULL
-             )
-             SELECT class FROM found WHERE class IS NOT NULL"
-        )
-    };
-}
-use classes_sql;
-
-macro_rules! newest_sql {
-    ($table:literal) => {
-        concat!(
-            "SELECT held.id
-             FROM json_each(?1) AS asked
-             CROSS JOIN ",
-            $table,
-            " AS held ON held.id IN (
-                 SELECT id FROM ",
-            $table,
-            " AS of_class
-                 WHERE of_class.class = asked.value AND of_class.id >= ?2 AND of_class.id < ?3
-                 ORDER BY of_class.id DESC
-                 LIMIT ?4)
-             ORDER BY held.id DESC
-             LIMIT ?4"
-        )
-    };
-}
-use newest_sql;
 
 /// Goes through the rows of the classes that are asked for, newest first.
 #[derive(Debug)]

@@ -181,7 +181,7 @@ fn push_have_lapsed(
 /// How many are overdue, counted up to a limit, so that a scrape of the metrics costs little whatever has been left open.
 pub(super) fn overdue_sql(
     deadlines: &Deadlines,
-    classes: &[String],
+    classes: &[i64],
     now: Timestamp,
     limit: i64,
 ) -> Result<QueryBuilder<Sqlite>, StoreError> {
@@ -189,7 +189,7 @@ pub(super) fn overdue_sql(
         "SELECT count(*) FROM (
              SELECT 1 FROM operation
              JOIN call ON call.id = operation.call_id
-             WHERE operation.class IN (SELECT value FROM json_each(",
+             WHERE operation.class_hash IN (SELECT value FROM json_each(",
     );
     sql.push_bind(json(classes)?).push(")) AND NOT ");
     push_lapsed(&mut sql, now).push(" AND (");
