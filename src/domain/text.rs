@@ -6,6 +6,9 @@ const KEPT_BYTES: usize = 256;
 /// `text` cut to 256 bytes at a character boundary and freed of control characters.
 #[must_use]
 pub fn tame(text: &str) -> String {
+    if text.len() <= KEPT_BYTES && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return text.to_owned(); // nearly every header
+    }
     let mut kept = String::with_capacity(text.len().min(KEPT_BYTES));
     for character in text.chars().filter(|c| !c.is_control()) {
         if kept.len() + character.len_utf8() > KEPT_BYTES {

@@ -14,12 +14,12 @@ pub struct RequestSpan;
 
 impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let id = actix_web::HttpMessage::extensions(request).get::<RequestId>().map(ToString::to_string);
+        let id = actix_web::HttpMessage::extensions(request).get::<RequestId>().copied();
         tracing::info_span!(
             "request",
             http.method = %request.method(),
             http.route = request.match_pattern(),
-            request_id = id,
+            request_id = id.map(tracing::field::display),
         )
     }
 
