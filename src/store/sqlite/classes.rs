@@ -14,6 +14,8 @@ use crate::store::{
 
 /// How many rows get their classes in one transaction.
 const ROWS_AT_ONCE: i64 = 10_000;
+/// After how many rows the log tells how far it is: some four seconds.
+const ROWS_A_LINE: u64 = 200_000;
 
 /// A combination by which rows are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,14 +144,16 @@ pub(super) async fn are_missing(connection: &mut SqliteConnection) -> Result<boo
 /// Gives their classes to the rows that have none yet. Goes on where it was cut off.
 pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     for table in Table::ALL {
-        let mut filled = 0;
+        let mut filled: u64 = 0;
         loop {
             let some = fill_some(connection, table).await?;
             if some == 0 {
                 break;
             }
+            if filled.is_multiple_of(ROWS_A_LINE) {
+                tracing::info!(table = table.name(), rows = filled, "the rows of an older ledger are being put into their lists");
+            }
             filled += some;
-            tracing::info!(table = table.name(), rows = filled, "rows of an older ledger are put into their lists");
         }
     }
     Ok(())
