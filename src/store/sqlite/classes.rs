@@ -56,7 +56,7 @@ pub(super) enum Table {
     Call,
 }
 
-/// A class, and what its rows say of it.
+/// What a class stands for, behind the number that asks for it: the class, or the row that is to get one.
 pub(super) type ClassRow = (Option<i64>, String, Option<String>, Option<i64>, Option<String>);
 
 pub(super) fn class_of((_, source, state, subcode, kind): &ClassRow) -> Class<'_> {
@@ -75,17 +75,24 @@ macro_rules! parts_sql {
         "source, state, NULL AS subcode, NULL AS kind"
     };
 }
-pub(super) use parts_sql;
+
+/// The SQL that a macro makes for a table.
+macro_rules! of_table {
+    ($table:expr, $sql:ident) => {
+        match $table {
+            Table::Operation => $sql!("operation"),
+            Table::Notification => $sql!("notification"),
+            Table::Call => $sql!("call"),
+        }
+    };
+}
+pub(super) use {of_table, parts_sql};
 
 impl Table {
     const ALL: [Self; 3] = [Self::Operation, Self::Notification, Self::Call];
 
     const fn name(self) -> &'static str {
-        match self {
-            Self::Operation => "operation",
-            Self::Notification => "notification",
-            Self::Call => "call",
-        }
+        of_table!(self, concat)
     }
 
     const fn without_class(self) -> &'static str {
@@ -94,11 +101,7 @@ impl Table {
                 concat!("SELECT id, ", parts_sql!($table), " FROM ", $table, " WHERE class_hash IS NULL ORDER BY id LIMIT ?1")
             };
         }
-        match self {
-            Self::Operation => sql!("operation"),
-            Self::Notification => sql!("notification"),
-            Self::Call => sql!("call"),
-        }
+        of_table!(self, sql)
     }
 
     const fn set_classes(self) -> &'static str {
@@ -107,11 +110,7 @@ impl Table {
                 concat!("UPDATE ", $table, " SET class_hash = value ->> 1 FROM json_each(?1) WHERE ", $table, ".id = value ->> 0")
             };
         }
-        match self {
-            Self::Operation => sql!("operation"),
-            Self::Notification => sql!("notification"),
-            Self::Call => sql!("call"),
-        }
+        of_table!(self, sql)
     }
 
     const fn all_classes(self) -> &'static str {
@@ -120,11 +119,7 @@ impl Table {
                 concat!("SELECT DISTINCT class_hash, ", parts_sql!($table), " FROM ", $table)
             };
         }
-        match self {
-            Self::Operation => sql!("operation"),
-            Self::Notification => sql!("notification"),
-            Self::Call => sql!("call"),
-        }
+        of_table!(self, sql)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::store::{
     rows::PageRequest,
     sqlite::{
         batch::json,
-        classes::{Class, ClassRow, class_of, parts_sql},
+        classes::{Class, ClassRow, class_of, of_table, parts_sql},
     },
 };
 
@@ -66,17 +66,13 @@ impl Table {
                 )
             };
         }
-        match self {
-            Self::Operation => sql!("operation"),
-            Self::Notification => sql!("notification"),
-            Self::Call => sql!("call"),
-        }
+        of_table!(self, sql)
     }
 
     /// The newest rows of some classes, of those between two positions: as many of each as are wanted, and then of them all.
     const fn newest(self) -> &'static str {
         macro_rules! sql {
-            ($table:literal) => {
+            ($table:tt) => {
                 concat!(
                     "SELECT held.id
                      FROM json_each(?1) AS asked
@@ -94,11 +90,7 @@ impl Table {
                 )
             };
         }
-        match self {
-            Self::Operation => sql!("operation"),
-            Self::Notification => sql!("notification"),
-            Self::Call => sql!("call"),
-        }
+        of_table!(self, sql)
     }
 
     /// The classes that are asked for, of those that occur.
