@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, path::Path};
 
 use callback_ledger::{
-    domain::{delivery::Correlation, operation::State},
+    domain::{delivery::Correlation, ids::PlatformId, operation::State},
     store::{
         LedgerReader, OpenError, rebuild,
+        removal::{Forgotten, erase},
         rows::{CallFilter, NotificationFilter, OperationFilter, OperationRow},
         verify,
     },
@@ -188,4 +189,20 @@ async fn an_operation_leaves_the_list_of_the_state_that_it_was_in() {
     assert_eq!((of(State::Running).await, of(State::Completed).await), (0, 1));
     assert_eq!(count(ledger.path(), "SELECT count(DISTINCT class_hash) FROM operation").await, 1);
     ledger.agrees_with_its_facts().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_erased_leaves_the_list_of_its_state_and_not_that_of_its_source() {
+    let ledger = TestLedger::new().await;
+    let established = json!({ "@odata.type": "#microsoft.graph.call", "state": "established" });
+    ledger.post(&envelope(&[item("updated", "calls/call", &established)])).await.unwrap();
+    let of = async |state: Option<&str>| {
+        let filter = CallFilter { source: Some("graph".to_owned()), state: state.map(str::to_owned), ..CallFilter::default() };
+        ledger.reader().calls(&filter, ALL, Timestamp::now()).await.unwrap().rows.len()
+    };
+    assert_eq!((of(Some("established")).await, of(None).await), (1, 1));
+    let call = Forgotten::Call(PlatformId::parse("call").unwrap());
+    assert_eq!(erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap().calls, 1);
+    assert_eq!((of(Some("established")).await, of(None).await), (0, 1));
+    assert_eq!(verify(ledger.reader()).await.unwrap(), []);
 }
