@@ -2,6 +2,8 @@
 //!
 //! stdout belongs to results; nothing here writes to it.
 
+mod fields;
+
 use std::{
     env,
     io::{self, IsTerminal as _},
@@ -9,6 +11,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+use self::fields::JsonFields;
 use crate::config::{Log, LogFormat};
 
 /// Starts the log as `[log]` says. The first call counts; later ones (tests share a process) change nothing.
@@ -23,7 +26,9 @@ pub fn init(log: &Log) -> Result<(), tracing_subscriber::filter::ParseError> {
     let started = match log.format {
         LogFormat::Text => registry.with(lines.with_ansi(terminal && wants_colour())).try_init(),
         LogFormat::Auto if terminal => registry.with(lines.with_ansi(wants_colour())).try_init(),
-        LogFormat::Json | LogFormat::Auto => registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
+        LogFormat::Json | LogFormat::Auto => {
+            registry.with(lines.json().flatten_event(true).with_span_list(false).fmt_fields(JsonFields)).try_init()
+        }
     };
     // The only error is that a log runs already.
     drop(started);
