@@ -5,10 +5,12 @@
 
 pub(in crate::source) mod surrogates;
 
-use std::{borrow::Cow, fmt::Display};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Display};
 
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, error::Category, value::RawValue};
+use serde::Deserialize;
+use serde_json::{error::Category, value::RawValue};
+use serde_json_borrow::ObjectAsVec;
+pub(in crate::source) use serde_json_borrow::Value;
 
 use super::Unreadable;
 
@@ -35,27 +37,39 @@ pub(in crate::source) fn few<'a>(what: &str, items: Vec<&'a RawValue>) -> Result
 pub(in crate::source) struct Item<'a> {
     /// Its bytes.
     pub json: &'a str,
-    /// Its members; of a key that comes twice, the last.
-    pub members: Map<String, Value>,
+    members: ObjectAsVec<'a>,
 }
 
 impl<'a> Item<'a> {
     /// Reads an item; `what` names it in the error.
     pub fn parse(what: impl Display, json: &'a str) -> Result<Self, Unreadable> {
-        Ok(Self { json, members: lenient(what, json)? })
+        match lenient(&what, json)? {
+            Value::Object(members) => Ok(Self { json, members }),
+            _ => Err(Unreadable(format!("{what} is not a JSON object"))),
+        }
     }
 
     /// Its members, leniently.
     pub fn fields(&self) -> Fields<'_> {
         Fields(Some(&self.members))
     }
+
+    /// Takes one of its members out of it.
+    pub fn into_member(self, key: &str) -> Option<Value<'a>> {
+        self.members.into_vec().into_iter().rev().find_map(|(name, value)| (name == key).then_some(value))
+    }
 }
 
 /// Reads JSON whose texts may end in the middle of a character; `what` names it in the error.
-pub(in crate::source) fn lenient<T: DeserializeOwned>(what: impl Display, json: &str) -> Result<T, Unreadable> {
+pub(in crate::source) fn lenient<'a, T: Deserialize<'a>>(what: impl Display, json: &'a str) -> Result<T, Unreadable> {
     serde_json::from_str(json)
-        .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| serde_json::from_str(&json)))
+        .or_else(|error| surrogates::mended(json).map_or(Err(error), |json| outlived(json.as_bytes())))
         .map_err(|error| unreadable(what, &error))
+}
+
+/// Reads JSON that is gone before what was read.
+pub(in crate::source) fn outlived<'a, T: Deserialize<'a>>(json: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice::<serde_json::Value>(json).and_then(T::deserialize)
 }
 
 /// A body as text, without the byte order mark that RFC 8259 §8.1 lets a reader ignore. A capture of 2018 says
@@ -79,22 +93,22 @@ pub(in crate::source) fn unreadable(what: impl Display, error: &serde_json::Erro
 
 /// The members of an object that may not be there.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::source) struct Fields<'a>(pub Option<&'a Map<String, Value>>);
+pub(in crate::source) struct Fields<'a>(pub Option<&'a ObjectAsVec<'a>>);
 
 impl<'a> Fields<'a> {
     /// The members of a value, if it is an object.
-    pub fn of(value: &'a Value) -> Self {
+    pub fn of(value: &'a Value<'a>) -> Self {
         Self(value.as_object())
     }
 
-    /// A member of any type.
-    pub fn value(self, key: &str) -> Option<&'a Value> {
-        self.0?.get(key)
+    /// A member of any type; of those with the same key, the last.
+    pub fn value(self, key: &str) -> Option<&'a Value<'a>> {
+        self.0?.as_vec().iter().rev().find_map(|(name, value)| (*name == key).then_some(value))
     }
 
     /// A member that is text and not blank.
     pub fn text(self, key: &str) -> Option<&'a str> {
-        self.value(key)?.as_str().filter(|text| !text.trim().is_empty())
+        self.value(key)?.as_str().filter(|text| !text.chars().all(char::is_whitespace))
     }
 
     /// A member that is a whole number, or a text that spells one.
@@ -113,17 +127,17 @@ impl<'a> Fields<'a> {
     }
 
     /// A member that is a list.
-    pub fn list(self, key: &str) -> &'a [Value] {
-        self.value(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    pub fn list(self, key: &str) -> &'a [Value<'a>] {
+        self.value(key).and_then(Value::as_array).unwrap_or_default()
     }
 
-    /// All members.
-    pub fn each(self) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        self.0.into_iter().flatten()
+    /// All members, by their keys.
+    pub fn each(self) -> BTreeMap<&'a str, &'a Value<'a>> {
+        self.0.into_iter().flat_map(ObjectAsVec::iter).collect()
     }
 }
 
 /// Graph's documentation writes codes as numbers and as texts (`"code": "200"` in `call-delete.md`).
-pub(in crate::source) fn number(value: &Value) -> Option<i64> {
+pub(in crate::source) fn number(value: &Value<'_>) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
 }

@@ -1,13 +1,11 @@
 //! How both platforms say no: `{"error": {"code", "message", …}}`, where the code is a word or the number of a subcode as text.
 
-use serde_json::Value;
-
-use super::json::Fields;
+use super::json::{Fields, Value};
 use crate::domain::{operation::State, request::AnswerFacts, result::ResultInfo, text};
 
 /// What an answer that is no success says.
 pub(in crate::source) fn refused(status: u16, body: &[u8]) -> AnswerFacts {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body: Value<'_> = serde_json::from_slice(body).unwrap_or_default();
     let error = Fields::of(&body).object("error");
     let subcode = error.number("code");
     AnswerFacts {

@@ -1,10 +1,12 @@
 //! What Call Automation answers to a request.
 
-use serde_json::Value;
-
 use crate::{
     domain::{ids::PlatformId, operation::State, request::AnswerFacts},
-    source::{Answer, Answered, json::Fields, refusal::refused},
+    source::{
+        Answer, Answered,
+        json::{Fields, Value},
+        refusal::refused,
+    },
 };
 
 /// The requests of whose success no event tells, so that the service's yes is their end ("Actions for call control" and the
@@ -26,7 +28,7 @@ const WITHOUT_EVENT: &[&str] = &[
 
 /// What an answer says.
 pub(super) fn read(request: &str, answer: &Answered<'_>) -> Answer {
-    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let body: Value<'_> = serde_json::from_slice(answer.body).unwrap_or_default();
     let fields = Fields::of(&body);
     if answer.status >= 300 {
         return Answer { facts: refused(answer.status, answer.body), call: None };

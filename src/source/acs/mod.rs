@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use super::{
     Answer, Answered, Asked, Inbound, NotificationSource, Outgoing, Reading, Reply, Understood, Unreadable,
     cloud_events::{self, Event},
+    json::text,
 };
 use crate::domain::trust::TrustDefaults;
 
@@ -55,7 +56,8 @@ impl NotificationSource for Acs {
     }
 
     fn read(&self, inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
-        let notifications = Event::all(inbound)?.iter().map(read::notification).collect();
+        let body = text(inbound.body);
+        let notifications = Event::all(inbound.head, &body)?.iter().map(read::notification).collect();
         Ok(Reading { notifications, reply: Reply::Done })
     }
 

@@ -1,10 +1,10 @@
 //! What an event says about people: kept sealed, as it was written.
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::{
     domain::people::{Condition, NamedPerson},
-    source::json::Fields,
+    source::json::{Fields, Value},
 };
 
 /// The members that name people or repeat what they said and dialled.
@@ -21,14 +21,14 @@ const PERSONAL: &[&str] = &[
 ];
 
 /// The personal facts in the data of an event.
-pub(super) fn personal(data: Fields<'_>) -> Option<Value> {
-    let kept: Map<String, Value> =
-        PERSONAL.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.clone()))).collect();
-    (!kept.is_empty()).then_some(Value::Object(kept))
+pub(super) fn personal(data: Fields<'_>) -> Option<serde_json::Value> {
+    let kept: Map<String, serde_json::Value> =
+        PERSONAL.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.into()))).collect();
+    (!kept.is_empty()).then_some(kept.into())
 }
 
 /// What the service calls somebody: the `rawId` of a `CommunicationIdentifier`, which requests may leave out.
-pub(super) fn raw_id(identifier: &Value) -> Option<String> {
+pub(super) fn raw_id(identifier: &Value<'_>) -> Option<String> {
     let identifier = Fields::of(identifier);
     let of = |kind: &str, member: &str| identifier.object(kind).text(member).map(str::to_owned);
     identifier
@@ -42,8 +42,8 @@ pub(super) fn raw_id(identifier: &Value) -> Option<String> {
 }
 
 /// Who is in the call and how, of those of whom a roster says more than that.
-pub(super) fn named(participants: &[Value]) -> Vec<NamedPerson> {
-    let person = |participant: &Value| {
+pub(super) fn named(participants: &[Value<'_>]) -> Vec<NamedPerson> {
+    let person = |participant: &Value<'_>| {
         let fields = Fields::of(participant);
         let condition = Condition { muted: fields.flag("isMuted"), on_hold: fields.flag("isOnHold") };
         let raw_id = raw_id(fields.value("identifier")?)?;
@@ -53,7 +53,7 @@ pub(super) fn named(participants: &[Value]) -> Vec<NamedPerson> {
 }
 
 /// How many a roster names.
-pub(super) fn count(participants: &[Value]) -> u32 {
+pub(super) fn count(participants: &[Value<'_>]) -> u32 {
     u32::try_from(participants.len()).unwrap_or(u32::MAX)
 }
 

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What an event says.
-pub(super) fn notification(event: &Event) -> Notification {
+pub(super) fn notification(event: &Event<'_>) -> Notification {
     let kind = Kind::of(&event.kind);
     let data = event.fields();
     let said = match kind {
@@ -43,7 +43,7 @@ pub(super) fn notification(event: &Event) -> Notification {
     event.notification(said)
 }
 
-fn said(event: &Event, kind: &str, subject: &str, fact: Fact) -> Said {
+fn said(event: &Event<'_>, kind: &str, subject: &str, fact: Fact) -> Said {
     let data = event.fields();
     let call = call(event);
     // tones and rosters have an order of their own
@@ -60,7 +60,7 @@ fn said(event: &Event, kind: &str, subject: &str, fact: Fact) -> Said {
 
 /// The `callConnectionId` in the data; without one, the one in the event's subject or source
 /// (`calling/callConnections/<id>[/<event>]`).
-fn call(event: &Event) -> Option<PlatformId> {
+fn call(event: &Event<'_>) -> Option<PlatformId> {
     let named = |place: &Option<String>| {
         let (_, behind) = place.as_deref()?.split_once("callConnections/")?;
         PlatformId::parse(behind.split('/').next()?)
@@ -73,7 +73,7 @@ fn context(data: Fields<'_>) -> Option<String> {
     data.text("operationContext").map(str::to_owned)
 }
 
-fn about_call(event: &Event, state: CallState) -> Said {
+fn about_call(event: &Event<'_>, state: CallState) -> Said {
     let data = event.fields();
     let fact = CallFact {
         state: Some(state),
@@ -85,7 +85,7 @@ fn about_call(event: &Event, state: CallState) -> Said {
     said(event, "call", "", Fact::Call(fact))
 }
 
-fn about_operation(event: &Event, kind: &str, state: State) -> Said {
+fn about_operation(event: &Event<'_>, kind: &str, state: State) -> Said {
     let data = event.fields();
     let context = context(data);
     let recording = data.text("recordingId").filter(|_| kind == START_RECORDING);
@@ -105,7 +105,7 @@ fn about_operation(event: &Event, kind: &str, state: State) -> Said {
 }
 
 /// A recording is known by its id: its events repeat no context.
-fn about_recording(event: &Event) -> Said {
+fn about_recording(event: &Event<'_>) -> Said {
     match event.fields().text("state") {
         Some(state) if state.eq_ignore_ascii_case("active") => about_operation(event, START_RECORDING, State::Running),
         Some(state) if state.eq_ignore_ascii_case("inactive") => about_operation(event, START_RECORDING, State::Completed),

@@ -1,8 +1,6 @@
 //! What a bot asks of Call Automation, and the operation that it begins: the operations of its REST API, called as the API's models
 //! call them.
 
-use serde_json::Value;
-
 use super::people;
 use crate::{
     domain::{
@@ -10,7 +8,10 @@ use crate::{
         people::{Condition, NamedPerson},
         request::Cancels,
     },
-    source::{Asked, Outgoing, Understood, json::Fields},
+    source::{
+        Asked, Outgoing, Understood,
+        json::{Fields, Value},
+    },
 };
 
 /// The requests that begin an operation which events, or the call's roster, tell of.
@@ -137,7 +138,7 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
         ("POST", ["calling", "recordings", recording]) => (action(Of::Recording, recording)?, None),
         _ => return None,
     };
-    let body: Value = serde_json::from_slice(request.body).unwrap_or_default();
+    let body: Value<'_> = serde_json::from_slice(request.body).unwrap_or_default();
     let fields = Fields::of(&body);
     let asked = asked(name)?;
     let invitation = || Some(Cancels::Invitation(PlatformId::parse(fields.text("invitationId")?)?));

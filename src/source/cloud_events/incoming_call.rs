@@ -14,12 +14,12 @@ use crate::domain::{
 const PEOPLE: &[&str] = &["from", "to", "callerDisplayName", "onBehalfOfCallee", "customContext"];
 
 /// What an `IncomingCall` says. `incomingCallContext`, with which it is answered, is a credential and stays in the body.
-pub(in crate::source) fn incoming_call(event: &Event) -> Said {
+pub(in crate::source) fn incoming_call(event: &Event<'_>) -> Said {
     let data = event.fields();
     let call = data.text("correlationId").or_else(|| data.text("serverCallId")).and_then(PlatformId::parse);
     let fact = CallFact { state: Some(CallState::Incoming), direction: Some(Direction::Incoming), ..CallFact::default() };
     let people: Map<String, Value> =
-        PEOPLE.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.clone()))).collect();
+        PEOPLE.iter().filter_map(|name| Some(((*name).to_owned(), data.value(name)?.into()))).collect();
     Said {
         recognized: true,
         call,

@@ -6,15 +6,17 @@
 
 mod incoming_call;
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 pub(in crate::source) use self::incoming_call::incoming_call;
 use super::{
-    Head, Inbound, Unreadable,
+    Head, Unreadable,
     identity::identity_of,
-    json::{Fields, Item, items, lenient, text as text_of},
+    json::{Fields, Item, Value, items, lenient, outlived, text as text_of},
 };
 use crate::domain::{
     ids::PlatformId,
@@ -25,11 +27,11 @@ use crate::domain::{
 
 /// One event, whichever way it was written.
 #[derive(Debug)]
-pub(in crate::source) struct Event {
+pub(in crate::source) struct Event<'a> {
     /// What it is; empty if it does not tell.
     pub kind: String,
     /// What happened to what.
-    pub data: Value,
+    pub data: Value<'a>,
     /// Where within the source.
     pub subject: Option<String>,
     /// Who tells.
@@ -37,7 +39,7 @@ pub(in crate::source) struct Event {
     id: Option<String>,
     time: Option<Timestamp>,
     /// All of it, to recognise an event again that has no id.
-    content: Vec<u8>,
+    content: Cow<'a, [u8]>,
 }
 
 /// What a source has found out about an event.
@@ -52,33 +54,31 @@ pub(in crate::source) struct Said {
     /// Its kind and its fact; what every event may tell is added.
     pub facts: Facts,
     /// Facts about people.
-    pub personal: Option<Value>,
+    pub personal: Option<serde_json::Value>,
     /// Who is in the call and how.
     pub people: Vec<NamedPerson>,
 }
 
-impl Event {
-    /// The events of a body.
+impl<'a> Event<'a> {
+    /// The events of a body that came with this head.
     ///
     /// # Errors
     /// [`Unreadable`] if it is not JSON, or no event is in it. Among events, what is none is kept as one without a type.
-    pub fn all(inbound: &Inbound<'_>) -> Result<Vec<Self>, Unreadable> {
-        let body = text_of(inbound.body);
+    pub fn all(head: &Head, body: &'a str) -> Result<Vec<Self>, Unreadable> {
         let json = body.trim_ascii();
-        if let Some(kind) = binary_kind(inbound.head) {
-            return Self::binary(kind, inbound.head, json).map(|event| vec![event]);
+        if let Some(kind) = binary_kind(head) {
+            return Self::binary(kind, head, json).map(|event| vec![event]);
         }
         if json.is_empty() {
             return Err(Unreadable("the body is empty".to_owned()));
         }
         let events = if json.starts_with('[') {
             let items = items("the body", json)?;
-            let event = |item: &&RawValue| {
-                Item::parse("an event", item.get()).map_or_else(|_| Self::none(item), |item| Self::structured(&item))
-            };
-            items.iter().map(event).collect()
+            let event =
+                |item: &'a RawValue| Item::parse("an event", item.get()).map_or_else(|_| Self::none(item), Self::structured);
+            items.into_iter().map(event).collect()
         } else {
-            vec![Self::structured(&Item::parse("the body", json)?)]
+            vec![Self::structured(Item::parse("the body", json)?)]
         };
         if !events.is_empty() && events.iter().all(|event| event.kind.is_empty()) {
             return Err(Unreadable("no event has a `type`".to_owned()));
@@ -88,28 +88,29 @@ impl Event {
 
     /// `CloudEvents` and the Event Grid schema differ in the names of four members
     /// (<https://learn.microsoft.com/azure/event-grid/event-schema>).
-    fn structured(item: &Item<'_>) -> Self {
+    fn structured(item: Item<'a>) -> Self {
         let fields = item.fields();
         let either = |name: &str, older: &str| fields.text(name).or_else(|| fields.text(older)).map(str::to_owned);
+        let encoded = encoded(fields);
         Self {
             kind: either("type", "eventType").unwrap_or_default(),
             subject: either("subject", "subject"),
             source: either("source", "topic"),
             id: either("id", "id"),
             time: either("time", "eventTime").and_then(|time| time.parse().ok()),
-            content: item.json.as_bytes().to_vec(),
-            data: item.members.get("data").cloned().or_else(|| encoded(fields)).unwrap_or_default(),
+            content: item.json.as_bytes().into(),
+            data: item.into_member("data").or(encoded).unwrap_or_default(),
         }
     }
 
     /// What stands among events and is none.
-    fn none(item: &RawValue) -> Self {
-        let content = item.get().as_bytes().to_vec();
+    fn none(item: &'a RawValue) -> Self {
+        let content = item.get().as_bytes().into();
         Self { kind: String::new(), data: Value::Null, subject: None, source: None, id: None, time: None, content }
     }
 
     /// The event whose attributes came as headers.
-    fn binary(kind: &str, head: &Head, json: &str) -> Result<Self, Unreadable> {
+    fn binary(kind: &str, head: &Head, json: &'a str) -> Result<Self, Unreadable> {
         let attribute = |name: &str| head.attributes.get(name).filter(|text| !text.trim().is_empty()).cloned();
         Ok(Self {
             kind: kind.to_owned(),
@@ -117,7 +118,7 @@ impl Event {
             source: attribute("source"),
             id: attribute("id"),
             time: attribute("time").and_then(|time| time.parse().ok()),
-            content: [kind.as_bytes(), json.as_bytes()].concat(),
+            content: [kind.as_bytes(), json.as_bytes()].concat().into(),
             data: if json.is_empty() { Value::Null } else { lenient("the event's data", json)? },
         })
     }
@@ -175,9 +176,9 @@ fn binary_kind(head: &Head) -> Option<&str> {
 }
 
 /// `data_base64` ("JSON Event Format for `CloudEvents`", §3.1.1), if JSON is in it.
-fn encoded(fields: Fields<'_>) -> Option<Value> {
+fn encoded(fields: Fields<'_>) -> Option<Value<'static>> {
     let bytes = STANDARD.decode(fields.text("data_base64")?).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    outlived(&bytes).ok()
 }
 
 /// What of `kind` is the name of an event of Azure Communication Services.

@@ -10,6 +10,7 @@ use crate::{
     source::{
         Inbound, Reading, Reply, Unreadable,
         cloud_events::{Event, Said, communication_event, incoming_call, unknown_kind},
+        json::text,
     },
 };
 
@@ -29,20 +30,21 @@ const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 
 /// Reads a body that came from an authenticated caller.
 pub(super) fn read(inbound: &Inbound<'_>) -> Result<Reading, Unreadable> {
-    let events = Event::all(inbound)?;
+    let body = text(inbound.body);
+    let events = Event::all(inbound.head, &body)?;
     let code = events.iter().find(|event| event.kind == VALIDATION).and_then(|event| event.fields().text("validationCode"));
     let reply = code.map_or(Reply::Done, |code| Reply::Json(json!({ "validationResponse": code })));
     Ok(Reading { notifications: events.iter().map(notification).collect(), reply })
 }
 
-fn notification(event: &Event) -> Notification {
+fn notification(event: &Event<'_>) -> Notification {
     let said = if communication_event(&event.kind) == Some("IncomingCall") { incoming_call(event) } else { other(event) };
     event.notification(said)
 }
 
 /// It names no call that Call Automation would know by this name. The conversation or the recording that it names leads to the
 /// calls it is about.
-fn other(event: &Event) -> Said {
+fn other(event: &Event<'_>) -> Said {
     let known = KINDS.iter().find(|(name, _)| *name == event.kind).map(|(_, kind)| (*kind).to_owned());
     let recognized = known.is_some();
     let kind = known.unwrap_or_else(|| unknown_kind(&event.kind));

@@ -3,12 +3,14 @@
 //! Most actions answer with the operation that they begin, in the body, in `Location`, or in both, which need not agree
 //! (`call-cancelmediaprocessing` of v1.0 shows three ids). Others begin none: their yes is all that there will be.
 
-use serde_json::Value;
-
 use super::{operation, request::CANCEL, resource::Resource};
 use crate::{
     domain::{ids::PlatformId, operation::State, request::AnswerFacts, result::ResultInfo},
-    source::{Answer, Answered, json::Fields, refusal::refused},
+    source::{
+        Answer, Answered,
+        json::{Fields, Value},
+        refusal::refused,
+    },
 };
 
 /// The requests that begin no operation, so that the platform's yes is their end.
@@ -16,7 +18,7 @@ const WITHOUT_OPERATION: &[&str] = &["deleteCall", "reject", "redirect", "transf
 
 /// What an answer says.
 pub(super) fn read(request: &str, answer: &Answered<'_>) -> Answer {
-    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let body: Value<'_> = serde_json::from_slice(answer.body).unwrap_or_default();
     let fields = Fields::of(&body);
     if answer.status >= 300 {
         return Answer { facts: refused(answer.status, answer.body), call: None };

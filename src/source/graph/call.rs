@@ -46,7 +46,7 @@ pub(super) fn personal(data: Fields<'_>) -> Option<Value> {
     }
     let source = data.object("source").value("identity");
     let targets = data.list("targets").iter().map(Fields::of).map(|target| target.value("identity"));
-    let people: Vec<Value> = std::iter::once(source).chain(targets).flatten().cloned().collect();
+    let people: Vec<Value> = std::iter::once(source).chain(targets).flatten().map(Value::from).collect();
     if !people.is_empty() {
         personal.insert("people".to_owned(), people.into());
     }

@@ -5,13 +5,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::source::json::Fields;
+use crate::source::json::{self, Fields};
 
 /// The participants that the data of an item names.
-pub(super) fn participants(data: &Value) -> Vec<Fields<'_>> {
+pub(super) fn participants<'a>(data: &'a json::Value<'a>) -> Vec<Fields<'a>> {
     let fields = Fields::of(data);
     let list = match data {
-        Value::Array(list) => list.as_slice(),
+        json::Value::Array(list) => list.as_slice(),
         _ if fields.value("participants").is_some() => fields.list("participants"),
         _ => std::slice::from_ref(data),
     };

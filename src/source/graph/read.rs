@@ -21,7 +21,7 @@ use crate::{
     },
     source::{
         Answers, Inbound, JoinAnswer, Reading, Reply, Unreadable,
-        json::{Fields, Item, text as text_of},
+        json::{self, Fields, Item, text as text_of},
     },
 };
 
@@ -51,7 +51,7 @@ pub(super) fn item(body: &[u8], place: usize) -> Option<Box<RawValue>> {
 
 /// Whether this answers a participant who wants to join (`participantjoiningnotification`).
 pub(super) fn is_decision(answer: &Value) -> bool {
-    let named = Fields::of(answer).text("@odata.type").unwrap_or_default();
+    let named = answer.get("@odata.type").and_then(Value::as_str).unwrap_or_default();
     ["acceptJoinResponse", "rejectJoinResponse", "inviteNewBotResponse"]
         .iter()
         .any(|known| named.trim_start_matches('#') == format!("microsoft.graph.{known}"))
@@ -74,7 +74,7 @@ fn legacy_incoming_call(json: &str, message_id: Option<&str>) -> Notification {
 /// An item, with what was found out about it so far.
 struct Found<'a> {
     /// `resourceData` as it is; `Null` if there is none.
-    data: &'a Value,
+    data: &'a json::Value<'a>,
     /// The entity in it: itself, or the first one of a list.
     entity: Fields<'a>,
     change: String,
@@ -85,7 +85,7 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn of(item: &'a Item<'_>) -> Self {
         let item = item.fields();
-        let data = item.value("resourceData").unwrap_or(&Value::Null);
+        let data = item.value("resourceData").unwrap_or(&json::Value::Null);
         let entity = entity(data);
         let resource = Resource::of(item, entity);
         let kind = Kind::of(entity, resource.as_ref().map(|resource| &resource.part));
@@ -113,9 +113,9 @@ impl<'a> Found<'a> {
 
 /// `resourceData` is "either an entity or a collection of entities" (`commsnotification`). Calls and operations were never seen
 /// in a collection; should one come, its first tells the story and the body keeps the others.
-fn entity(data: &Value) -> Fields<'_> {
+fn entity<'a>(data: &'a json::Value<'a>) -> Fields<'a> {
     match data {
-        Value::Array(list) => {
+        json::Value::Array(list) => {
             let typed = list.iter().map(Fields::of).find(|entity| entity.text("@odata.type").is_some());
             typed.or_else(|| list.first().map(Fields::of)).unwrap_or(Fields(None))
         }

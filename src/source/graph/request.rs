@@ -1,10 +1,11 @@
 //! What a bot asks of Graph, and the operation that it begins: the actions of `call` in the reference of cloud communications.
 
-use serde_json::Value;
-
 use crate::{
     domain::{ids::PlatformId, request::Cancels},
-    source::{Asked, Outgoing, Understood, json::Fields},
+    source::{
+        Asked, Outgoing, Understood,
+        json::{Fields, Value},
+    },
 };
 
 /// The request's name, and the kind of its operation. Those that Graph gives no operation are called by their own name.
@@ -71,7 +72,7 @@ pub(super) fn understood(request: &Outgoing<'_>) -> Option<Understood> {
         ("POST", Some(_), [participants, _, action]) if is(Some(participants), "participants") => action_named(action, true)?,
         _ => return None,
     };
-    let body: Value = serde_json::from_slice(request.body).unwrap_or_default();
+    let body: Value<'_> = serde_json::from_slice(request.body).unwrap_or_default();
     let fields = Fields::of(&body);
     let asked = asked(name)?;
     // the beta of 2018: "indicates whether to stop all operations or the current one"

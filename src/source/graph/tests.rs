@@ -288,6 +288,18 @@ fn of_a_member_that_comes_twice_the_last_counts() {
     assert_eq!(read(body.as_bytes()).unwrap().notifications.len(), 1);
     let legacy = r#"{"callState":"incoming","participants":7,"callState":null,"participants":[]}"#;
     assert!(read(legacy.as_bytes()).is_ok());
+    // half a character makes the item be read in another way
+    for (written, context) in [("l\\u0061st", "last"), ("last \\ud83d", "last \u{fffd}")] {
+        let body = r#"{"value":[{"resource":"/app/calls/b","res\u006furce":"/app/calls/c/operations/o","resourceData":{
+            "status":"running","clientContext":"first","resultInfo":{"subcode":1,"code":400,"subcode":2},
+            "clientContext":"CONTEXT","status":"failed"}}]}"#
+            .replace("CONTEXT", written);
+        let notification = read(body.as_bytes()).unwrap().notifications.remove(0);
+        let fact = operation(&notification).unwrap();
+        assert_eq!(notification.call.as_ref().unwrap().as_str(), "c");
+        assert_eq!((fact.state, fact.context.as_deref()), (State::Failed, Some(context)));
+        assert_eq!((fact.result.code, fact.result.subcode), (Some(400), Some(2)));
+    }
 }
 
 #[test]
