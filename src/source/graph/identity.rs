@@ -4,7 +4,9 @@
 //! its content. Neither alone would do: a roster that returns to an earlier content is news, and one request may bring
 //! several items. An operation ends once, however often its end is sent: there the content alone decides.
 
-use memchr::memchr_iter;
+use std::borrow::Cow;
+
+use memchr::{memchr_iter, memchr2_iter, memchr3};
 
 use crate::{domain::notification::Identity, source::identity::identity_of};
 
@@ -16,8 +18,11 @@ pub(super) fn identity(message_id: Option<&str>, json: &str) -> Identity {
 }
 
 /// JSON without insignificant white space (RFC 8259 §2): proxies may lay a body out anew.
-fn compact(json: &str) -> Vec<u8> {
+fn compact(json: &str) -> Cow<'_, [u8]> {
     let json = json.as_bytes();
+    if is_compact(json) {
+        return json.into();
+    }
     let mut compact = Vec::with_capacity(json.len());
     let (mut begin, mut in_text) = (0, false);
     for end in memchr_iter(b'"', json).chain([json.len()]) {
@@ -33,7 +38,19 @@ fn compact(json: &str) -> Vec<u8> {
         compact.extend(json.get(end)); // the mark itself
         begin = end + 1;
     }
-    compact
+    compact.into()
+}
+
+/// Whether all its white space is spaces within texts, so that there is nothing to leave out. Looks at spaces and escapes alone.
+fn is_compact(json: &[u8]) -> bool {
+    let (mut begin, mut in_text) = (0, false);
+    let is_within_text = |at: usize| {
+        let Some(part) = json.get(begin..at) else { return true }; // escaped itself
+        in_text ^= memchr_iter(b'"', part).count() % 2 == 1;
+        begin = if json.get(at) == Some(&b'\\') { at + 2 } else { at + 1 };
+        in_text
+    };
+    memchr3(b'\t', b'\n', b'\r', json).is_none() && memchr2_iter(b' ', b'\\', json).all(is_within_text)
 }
 
 #[cfg(test)]
@@ -44,11 +61,14 @@ mod tests {
 
     #[test]
     fn white_space_between_tokens_does_not_matter_and_within_texts_it_does() {
+        let compact = |json| compact(json).into_owned();
         assert_eq!(compact("{ \"a b\" :\r\n[ 1,\t\"c\\\" d\" ] }"), br#"{"a b":[1,"c\" d"]}"#);
         assert_eq!(
             compact(r#"{"a" : "\\\\" , "b\\\" \"c" : " " , "" : "\\\\\" " }"#),
             br#"{"a":"\\\\","b\\\" \"c":" ","":"\\\\\" "}"#
         );
+        assert_eq!(compact(r#"{"a b":" c ","d" :1}"#), br#"{"a b":" c ","d":1}"#);
+        assert_eq!(compact(r#"{"a b":" c ","d":[1]}"#), br#"{"a b":" c ","d":[1]}"#);
         assert_eq!(identity(None, r#"{"a":1}"#), identity(None, "{\n \"a\" : 1 }"));
         assert_ne!(identity(None, r#"{"a":"b c"}"#), identity(None, r#"{"a":"bc"}"#));
     }
@@ -56,7 +76,7 @@ mod tests {
     proptest! {
         /// Identities are kept: whatever finds them, they stay the same.
         #[test]
-        fn white_space_is_found_as_by_who_looks_at_each_byte(json in r#"[ \n"\\a:,]{0,60}"#) {
+        fn white_space_is_found_as_by_who_looks_at_each_byte(json in r#"[ \n"\\a:,]{0,60}|[ "a]{0,12}"#) {
             let (mut in_text, mut escaped) = (false, false);
             let expected: Vec<u8> = json
                 .bytes()
@@ -70,7 +90,7 @@ mod tests {
                     true
                 })
                 .collect();
-            prop_assert_eq!(compact(&json), expected);
+            prop_assert_eq!(compact(&json).into_owned(), expected);
         }
     }
 
