@@ -139,22 +139,29 @@ impl fmt::Display for PlatformId {
 
 /// The lower-case dashed form of a GUID with its dashes or without any; `None` if `text` is no GUID, or has that form.
 fn respelled(text: &str) -> Option<String> {
-    let dashed = text.len() == 36;
-    let is_dash = |at| matches!(at, 8 | 13 | 18 | 23);
-    if !dashed && text.len() != 32 {
+    let bytes = text.as_bytes();
+    if !matches!(bytes.len(), 32 | 36) {
         return None;
     }
-    let is_guid = |(at, byte): (usize, u8)| if dashed && is_dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
-    if !text.bytes().enumerate().all(is_guid) || dashed && !text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    // without a way out in the middle, many bytes are looked at together
+    let digits = bytes.iter().fold(0, |count: u8, byte| count + u8::from(byte.is_ascii_hexdigit()));
+    let is_dashed = bytes.len() == 36 && [8, 13, 18, 23].iter().all(|at| bytes.get(*at) == Some(&b'-'));
+    if digits != 32 || !is_dashed && bytes.len() != 32 {
         return None;
     }
-    let mut spelled = String::with_capacity(36);
-    for digit in text.chars().filter(|digit| *digit != '-') {
-        if is_dash(spelled.len()) {
+    if is_dashed {
+        return bytes.iter().any(u8::is_ascii_uppercase).then(|| text.to_ascii_lowercase());
+    }
+    let (mut spelled, mut rest) = (String::with_capacity(36), text);
+    for group in [8, 4, 4, 4, 12] {
+        let (digits, more) = rest.split_at_checked(group)?;
+        if !spelled.is_empty() {
             spelled.push('-');
         }
-        spelled.push(digit.to_ascii_lowercase());
+        spelled.push_str(digits);
+        rest = more;
     }
+    spelled.make_ascii_lowercase();
     Some(spelled)
 }
 
@@ -169,7 +176,14 @@ mod tests {
         for spelling in [dashed, "57DAB8B1894C409AB240BD8BEAE78896", " 57DAB8B1-894C-409A-B240-BD8BEAE78896 "] {
             assert_eq!(PlatformId::parse(spelling).unwrap().as_str(), dashed);
         }
-        for other in ["Abc/=", "57dab8b1-894c-409a-b240-bd8beae7889", "57dab8b1_894c-409a-b240-bd8beae78896"] {
+        let nearly =
+            ["57dab8b1-894c-409a-b240-bd8beae7889", "57dab8b1_894c-409a-b240-bd8beae78896", "57DAB8B1894C409AB240BD8BEAE7889G"];
+        for other in nearly.into_iter().chain([
+            "Abc/=",
+            &"a1".repeat(150),
+            "57DAB8B18-94C-409A-B240-BD8BEAE78896",
+            "57DAB8B1894C409AB240BD8BEAE7889-",
+        ]) {
             assert_eq!(PlatformId::parse(other).unwrap().as_str(), other);
         }
         assert_eq!(PlatformId::parse("  "), None);

@@ -4,6 +4,8 @@
 //! beside the other), `/applications/{id}/calls/{id}`, without the leading slash (`participant-startholdmusic`), with ids
 //! undashed and upper-case.
 
+use memchr::memchr2;
+
 use crate::{
     domain::{ids::PlatformId, text},
     source::json::Fields,
@@ -55,7 +57,10 @@ impl Resource {
 
 /// The path of a URL that may be absolute and may have a query.
 fn path(url: &str) -> &str {
-    let url = url.split(['?', '#']).next().unwrap_or(url);
+    let url = memchr2(b'?', b'#', url.as_bytes()).and_then(|end| url.get(..end)).unwrap_or(url);
+    if url.starts_with('/') {
+        return url;
+    }
     match url.split_once("://") {
         Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
         None => url,
