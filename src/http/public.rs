@@ -169,22 +169,30 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+// what the platform says of a delivery besides its body; looked for by a name that need not be read first
+static CALLER_REGION: HeaderName = HeaderName::from_static("x-microsoft-skype-caller-region");
+static SCENARIO_ID: HeaderName = HeaderName::from_static("scenario-id");
+static CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
+static CHAIN_ID: HeaderName = HeaderName::from_static("x-microsoft-skype-chain-id");
+static MESSAGE_ID: HeaderName = HeaderName::from_static("x-microsoft-skype-message-id");
+
 /// What is known of a caller before anybody believes it.
 fn caller(request: &HttpRequest, receiver: &Receiver, entrance: &Entrance) -> Caller {
     let headers = request.headers();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(tame).filter(|text| !text.is_empty());
+    let text =
+        |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(tame).filter(|text| !text.is_empty());
     Caller {
         secret: secret(request.query_string()),
-        head: Head { content_type: text(CONTENT_TYPE.as_str()), attributes: attributes(headers) },
+        head: Head { content_type: text(&CONTENT_TYPE), attributes: attributes(headers) },
         authorization: headers.get_all(AUTHORIZATION).map(|value| value.as_bytes().to_vec()).collect(),
         address: entrance.crowd.caller(request.peer_addr(), headers),
-        user_agent: text(USER_AGENT.as_str()),
-        region: text("x-microsoft-skype-caller-region"),
+        user_agent: text(&USER_AGENT),
+        region: text(&CALLER_REGION),
         correlation: Correlation {
-            scenario_id: text("scenario-id"),
-            client_request_id: text("client-request-id"),
-            chain_id: text("x-microsoft-skype-chain-id"),
-            message_id: text("x-microsoft-skype-message-id"),
+            scenario_id: text(&SCENARIO_ID),
+            client_request_id: text(&CLIENT_REQUEST_ID),
+            chain_id: text(&CHAIN_ID),
+            message_id: text(&MESSAGE_ID),
         },
         headers: if receiver.keeps_heads() { header_block(headers) } else { Vec::new() },
         received_at: receiver.now(),
@@ -231,13 +239,13 @@ fn reply(reply: &Reply) -> HttpResponse {
 
 /// Answers the correlation headers back as they came, if they are of the harmless kind.
 fn echo(sent: &HeaderMap, answered: &mut HeaderMap) {
-    for name in ["client-request-id", "scenario-id"].map(HeaderName::from_static) {
+    for name in [&CLIENT_REQUEST_ID, &SCENARIO_ID] {
         let harmless = |value: &&HeaderValue| {
             (1..=128).contains(&value.len())
                 && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
-        if let Some(value) = sent.get(&name).filter(harmless) {
-            answered.insert(name, value.clone());
+        if let Some(value) = sent.get(name).filter(harmless) {
+            answered.insert(name.clone(), value.clone());
         }
     }
 }
