@@ -3,6 +3,8 @@
 //!
 //! Whoever writes a row writes its class; rows that are older than classes get theirs when the ledger is opened.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::digest;
 use sqlx::SqliteConnection;
 
@@ -29,10 +31,33 @@ pub(super) struct Class<'a> {
     pub(super) kind: Option<&'a str>,
 }
 
+thread_local! {
+    /// Of the classes that came first, under what their rows are listed.
+    static KNOWN: RefCell<Vec<ClassRow>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many classes are remembered, and how long a kind of theirs may be (bytes).
+const MOST_KNOWN: usize = 64;
+const LONGEST_KIND: usize = 64;
+
 impl Class<'_> {
-    /// Under what its rows are listed. As much as SQLite stores in six bytes: with a thousand classes any two of them meet in one ledger
-    /// of 280 million.
+    /// Under what its rows are listed.
     pub(super) fn hash(&self) -> i64 {
+        KNOWN.with_borrow_mut(|known| {
+            if let Some(hash) = known.iter().find(|row| class_of(row) == *self).and_then(|row| row.0) {
+                return hash;
+            }
+            let hash = self.hashed();
+            if known.len() < MOST_KNOWN && self.kind.is_none_or(|kind| kind.len() <= LONGEST_KIND) {
+                let owned = |text: Option<&str>| text.map(str::to_owned);
+                known.push((Some(hash), self.source.to_owned(), owned(self.state), self.subcode, owned(self.kind)));
+            }
+            hash
+        })
+    }
+
+    /// As much of its hash as SQLite stores in six bytes: with a thousand classes any two of them meet in one ledger of 280 million.
+    fn hashed(&self) -> i64 {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(self.source.as_bytes());
         for part in [self.state, self.kind] {
@@ -234,5 +259,24 @@ mod tests {
         ];
         assert_eq!(hashes, known);
         assert!(hashes.iter().all(|hash| (0..1 << 47).contains(hash)));
+    }
+
+    #[test]
+    fn a_class_that_is_remembered_is_not_taken_for_another() {
+        let classes = (0..MOST_KNOWN + 9).map(|number| (number.to_string(), i64::try_from(number / 4).ok()));
+        let classes: Vec<_> = classes.collect();
+        let classes = classes.iter().flat_map(|(text, subcode)| {
+            let of = |state, kind| Class { source: "graph", state, subcode: *subcode, kind };
+            let long = "x".repeat(LONGEST_KIND + 1).leak();
+            [
+                of(Some(text.as_str()), None),
+                of(None, Some(text.as_str())),
+                of(Some(""), Some(text.as_str())),
+                of(None, Some(long)),
+            ]
+        });
+        for class in classes {
+            assert_eq!([class.hash(), class.hash()], [class.hashed(); 2]);
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Known {
         if !about(job).all(is_enough) {
             return None;
         }
-        let mut lent = Calls::new();
+        let mut lent = Calls::default();
         for (key, _) in about(job) {
             if let Some(call) = group.remove(&key).or_else(|| self.take(&key)) {
                 lent.insert(key, call);

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -29,7 +30,7 @@ use crate::{
 pub(super) type CallKey = (&'static str, PlatformId);
 
 /// The calls that a batch speaks of.
-pub(super) type Calls = HashMap<CallKey, Call>;
+pub(super) type Calls = HashMap<CallKey, Call, RandomState>;
 
 /// A call, as it was and as the batch makes it.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ pub(super) async fn begin(connection: &mut SqliteConnection, jobs: &[Job]) -> Re
     .fetch_all(connection)
     .await?;
     let asked: Vec<CallKey> = asked.into_iter().collect();
-    let (mut calls, mut keys, mut seen) = (Calls::new(), HashMap::new(), Seen::default());
+    let (mut calls, mut keys, mut seen) = (Calls::default(), HashMap::new(), Seen::default());
     for row in rows {
         // the selections are told apart by their widths, and the calls come before the facts
         if row.len() == 2 {
