@@ -37,6 +37,7 @@ pub(in crate::source) fn few<'a>(what: &str, items: Vec<&'a RawValue>) -> Result
 pub(in crate::source) struct Item<'a> {
     /// Its bytes.
     pub json: &'a str,
+    /// In the order in which they came; a key can come twice.
     members: ObjectAsVec<'a>,
 }
 
@@ -54,7 +55,7 @@ impl<'a> Item<'a> {
         Fields(Some(&self.members))
     }
 
-    /// Takes one of its members out of it.
+    /// Takes a member out of it; of those with the same key, the last.
     pub fn into_member(self, key: &str) -> Option<Value<'a>> {
         self.members.into_vec().into_iter().rev().find_map(|(name, value)| (name == key).then_some(value))
     }

@@ -91,7 +91,7 @@ impl<'a> Event<'a> {
     fn structured(item: Item<'a>) -> Self {
         let fields = item.fields();
         let either = |name: &str, older: &str| fields.text(name).or_else(|| fields.text(older)).map(str::to_owned);
-        let encoded = encoded(fields);
+        let encoded = if fields.value("data").is_none() { encoded(fields) } else { None };
         Self {
             kind: either("type", "eventType").unwrap_or_default(),
             subject: either("subject", "subject"),
