@@ -168,6 +168,8 @@ fn a_resource_is_found_in_every_spelling_of_its_url() {
     {
         assert_eq!(Resource::parse(other), None, "{other}");
     }
+    // what begins with a slash has no scheme
+    assert_eq!(Resource::parse("/app/calls/a://b").unwrap().call.as_str(), "a:");
 }
 
 #[test]
