@@ -107,6 +107,11 @@ impl<'a> Fields<'a> {
         self.0?.as_vec().iter().rev().find_map(|(name, value)| (*name == key).then_some(value))
     }
 
+    /// A member of any type whose key is this one but for the case of its letters; of several, the last.
+    pub fn value_in_any_case(self, key: &str) -> Option<&'a Value<'a>> {
+        self.0?.as_vec().iter().rev().find_map(|(name, value)| name.eq_ignore_ascii_case(key).then_some(value))
+    }
+
     /// A member that is text and not blank.
     pub fn text(self, key: &str) -> Option<&'a str> {
         self.value(key)?.as_str().filter(|text| !text.chars().all(char::is_whitespace))

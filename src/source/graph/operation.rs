@@ -87,7 +87,7 @@ impl Status {
 pub(super) fn result(data: Fields<'_>) -> ResultInfo {
     let info = data.object("resultInfo");
     // `subCode` in `call-transfer` and `participant-invite`, `subcode` elsewhere
-    let subcode = info.each().into_iter().find_map(|(key, value)| key.eq_ignore_ascii_case("subcode").then_some(value));
+    let subcode = info.value_in_any_case("subcode");
     // the beta of 2019 said `"subCode": "transferring"`
     let word = subcode.filter(|value| number(value).is_none()).and_then(|value| value.as_str());
     let reason = data.text("completionReason").or(word).map(|reason| text::tame(reason.trim()));
