@@ -25,6 +25,8 @@ use zeroize::Zeroizing;
 const KEY_BYTES: usize = 32;
 /// The one form of sealed values so far. A rotation of the master key will need a second.
 const VERSION: u8 = 1;
+/// The bytes before the ciphertext: the version and the nonce.
+const HEAD_LEN: usize = 1 + NONCE_LEN;
 
 /// Something could not be sealed or opened. Deliberately says no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -202,13 +204,16 @@ impl Seal {
 
     /// Seals `plain` for `place`.
     pub(super) fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut text = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
-        text.extend_from_slice(plain);
-        let nonce = self.key.seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut text).map_err(|_source| SealError)?;
-        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + text.len());
+        let mut sealed = Vec::with_capacity(HEAD_LEN + plain.len() + AES_256_GCM.tag_len());
         sealed.push(VERSION);
-        sealed.extend_from_slice(nonce.as_ref());
-        sealed.append(&mut text);
+        sealed.resize(HEAD_LEN, 0);
+        sealed.extend_from_slice(plain);
+        // the text where it is to be, and the nonce that was drawn for it before it
+        let (head, text) = sealed.split_at_mut(HEAD_LEN);
+        let (nonce, tag) = self.key.seal_in_place_separate_tag(Aad::from(place.as_bytes()), text).map_err(|_source| SealError)?;
+        let (_version, place_of_nonce) = head.split_at_mut(1);
+        place_of_nonce.copy_from_slice(nonce.as_ref());
+        sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 
