@@ -12,7 +12,9 @@ use std::{
 };
 
 use callback_ledger::store::{LedgerReader, rebuild, verify};
+use futures_util::{StreamExt, stream};
 use reqwest::Client;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::{
     kill::holds,
@@ -28,8 +30,11 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Faults that one ledger goes through: each is checked against all that it ever acknowledged, which grows.
 const FAULTS_A_LEDGER: usize = 8;
+/// Ledgers at the same time: much of each one's time goes by in waiting until it finds out that it can be written again.
+const LEDGERS_AT_ONCE: usize = 4;
 
 /// A way to fail: the calls, from the how-manieth on, and whether the ledger can go on without them.
+#[derive(Clone, Copy)]
 struct Fault {
     calls: &'static str,
     error: &'static str,
@@ -126,20 +131,25 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nth_call_fails_and_nothing_acknowledged_is_lost() {
-    for faults in faults().chunks(FAULTS_A_LEDGER) {
-        if let Err(why) = each_fails_and_nothing_acknowledged_is_lost(faults).await {
+    let faults = faults();
+    let ledgers = faults.chunks(FAULTS_A_LEDGER).map(<[Fault]>::to_vec);
+    let mut ended = stream::iter(ledgers)
+        .map(|faults| spawn_blocking(|| Handle::current().block_on(each_fails_and_nothing_acknowledged_is_lost(faults))))
+        .buffer_unordered(LEDGERS_AT_ONCE);
+    while let Some(held) = ended.next().await {
+        if let Err(why) = held.unwrap() {
             return eprintln!("skipped: {why}");
         }
     }
 }
 
 /// `Err` says why nothing can be made to fail here.
-async fn each_fails_and_nothing_acknowledged_is_lost(faults: &[Fault]) -> Result<(), String> {
+async fn each_fails_and_nothing_acknowledged_is_lost(faults: Vec<Fault>) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let (token, path) = (token(folder.path()), folder.path().join("test.db"));
     let (next, acknowledged) = (Arc::new(AtomicUsize::new(0)), Acknowledged::default());
     let client = Client::builder().no_proxy().build().unwrap();
-    for fault in faults {
+    for fault in &faults {
         let Fault { calls, error, nth, harmless, .. } = fault;
         let name = format!("{calls} {nth} {error}");
         let begun = Instant::now();
@@ -158,7 +168,7 @@ async fn each_fails_and_nothing_acknowledged_is_lost(faults: &[Fault]) -> Result
         eventually(&format!("good again after {name}"), async || acknowledged.0.lock().unwrap().len() > before + 10).await;
         load.end().await;
         holds(&served.private, &acknowledged).await;
-        let (code, _) = tokio::task::spawn_blocking(|| served.sigterm()).await.unwrap();
+        let (code, _) = spawn_blocking(|| served.sigterm()).await.unwrap();
         assert_eq!(code, Some(0), "{name}");
         let options = options(&path);
         assert_eq!(rebuild(&options).await.unwrap(), [], "{name}");
@@ -176,7 +186,7 @@ async fn a_write_ahead_log_that_is_gone_after_a_clean_stop_takes_nothing_along()
     let served = Served::start(folder.path());
     let load = Load::start(&served.public, &token, &next, &acknowledged);
     eventually("something is acknowledged", async || acknowledged.0.lock().unwrap().len() > 50).await;
-    let (code, _) = tokio::task::spawn_blocking(|| served.sigterm()).await.unwrap();
+    let (code, _) = spawn_blocking(|| served.sigterm()).await.unwrap();
     load.end().await;
     assert_eq!(code, Some(0));
     for suffix in ["-wal", "-shm"] {
