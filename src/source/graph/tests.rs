@@ -293,7 +293,7 @@ fn of_a_member_that_comes_twice_the_last_counts() {
     // half a character makes the item be read in another way
     for (written, context) in [("l\\u0061st", "last"), ("last \\ud83d", "last \u{fffd}")] {
         let body = r#"{"value":[{"resource":"/app/calls/b","res\u006furce":"/app/calls/c/operations/o","resourceData":{
-            "status":"running","clientContext":"first","resultInfo":{"subcode":1,"code":400,"subcode":2},
+            "status":"running","clientContext":"first","resultInfo":{"subcode":0,"subCode":1,"code":400,"subcode":2},
             "clientContext":"CONTEXT","status":"failed"}}]}"#
             .replace("CONTEXT", written);
         let notification = read(body.as_bytes()).unwrap().notifications.remove(0);
