@@ -114,8 +114,9 @@ pub(super) use found_sql;
 
 /// How many lines of the change log the database sorts at a time.
 const LINES: i64 = 4096;
-/// How many entries a segment has, about. More of them make fewer segments to look into, and more pages to write.
-const ENTRIES: i64 = 32_768;
+/// How many entries a segment has, about. More of them make fewer segments to look into, each of which may cost a search a page from
+/// the disk, and more pages to write.
+const ENTRIES: i64 = 262_144;
 
 /// What [`step`] did.
 #[derive(Debug)]
