@@ -56,7 +56,8 @@ async fn operations_are_found_while_their_lookups_are_sorted() {
     let ledger = TestLedger::new().await;
     let page = PageRequest { after: None, limit: 50 };
     let mut bodies = 0;
-    // one segment takes in 262,144 ids and contexts, and whatever else is sorted together with the last of them: this one has most of them
+    // one segment takes in 262,144 ids and contexts, and whatever else is sorted together with the last of them; the first one here
+    // already has most of them
     execute(ledger.path(), "UPDATE lookup_segment SET entries = 262144 - 32768").await;
     while count(ledger.path(), SEGMENTS).await < 2 {
         ledger.ledger.record(&BOT, delivery(&body(bodies), None)).await.unwrap();
