@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::unconstrained,
+};
 
 use crate::{
     domain::{
@@ -81,4 +85,12 @@ pub(in crate::store) enum Work {
         progress: Progress,
         reply: oneshot::Sender<Result<(), RecordError>>,
     },
+}
+
+/// The next that is in the queue by now, without waiting for more.
+///
+/// Not by `try_recv`: while somebody is just sending, that parks the thread, and uses up the wake-up that its own `block_on` is to get
+/// from the database. If nobody sends anything more, the writer would then sleep for good.
+pub(in crate::store) fn at_hand(jobs: &mut mpsc::Receiver<Work>) -> Option<Work> {
+    unconstrained(jobs.recv()).now_or_never().flatten()
 }

@@ -31,7 +31,7 @@ use super::{
     requests,
     retention::Rounds,
     sorting::Sorting,
-    work::{Job, Work},
+    work::{Job, Work, at_hand},
 };
 use crate::{
     domain::{clock::Clock, request::AnswerFacts},
@@ -169,7 +169,7 @@ impl Writer {
         waiting.meet(Work::Delivery(first), &self.terms, self.positions.as_mut());
         loop {
             let Self { terms, positions, jobs, .. } = self;
-            waiting.fill(terms, positions.as_mut(), || jobs.try_recv().ok());
+            waiting.fill(terms, positions.as_mut(), jobs);
             let Waiting { group, met } = waiting;
             let count = group.jobs.len();
             // what is planned has its positions, so it goes before anything else; others want their turn
@@ -238,7 +238,7 @@ impl Writer {
         let (opened, positions) = open(connection, positions, connect, clock).await?;
         let fill = |positions: &mut Positions| {
             if let Some(next) = next.as_deref_mut() {
-                next.fill(terms, Some(positions), || jobs.try_recv().ok());
+                next.fill(terms, Some(positions), jobs);
             }
         };
         let recorded = batch::record(opened, terms, positions, group, fill).await;
@@ -349,9 +349,9 @@ struct Waiting {
 
 impl Waiting {
     /// Adds what is in the queue by now.
-    fn fill(&mut self, terms: &Terms, mut positions: Option<&mut Positions>, mut receive: impl FnMut() -> Option<Work>) {
+    fn fill(&mut self, terms: &Terms, mut positions: Option<&mut Positions>, jobs: &mut mpsc::Receiver<Work>) {
         while self.met.is_none()
-            && let Some(work) = receive()
+            && let Some(work) = at_hand(jobs)
         {
             self.meet(work, terms, positions.as_deref_mut());
         }
