@@ -1,6 +1,6 @@
 //! Operations are found by their ids and contexts at any time, also while what finds them is being sorted.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use callback_ledger::{
     domain::ids::PlatformId,
@@ -14,7 +14,7 @@ use callback_ledger::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::ledger::{BOT, Bearer, TestLedger, count, delivery, envelope, execute, item};
+use crate::support::ledger::{BOT, Bearer, TestLedger, behind, count, delivery, envelope, execute, item};
 
 const SHARED: &str = "always-the-same";
 const ITEMS: usize = 200;
@@ -136,6 +136,76 @@ async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
         }
         ledger.agrees_with_its_facts().await;
     }
+}
+
+/// How many entries each segment has.
+async fn sizes(ledger: &TestLedger) -> BTreeMap<i64, i64> {
+    let sql = "SELECT segment.id, count(lookup.segment) FROM lookup_segment AS segment
+               LEFT JOIN lookup ON lookup.segment = segment.id
+               GROUP BY 1";
+    sqlx::query_as(sql).fetch_all(&mut behind(ledger.path()).await).await.unwrap().into_iter().collect()
+}
+
+#[tokio::test]
+async fn full_segments_are_merged_and_nothing_is_lost_or_left_behind() {
+    const FULL: i64 = 5;
+    let ledger = TestLedger::new().await;
+    let mut bodies = 0;
+    for segment in 1..=FULL {
+        while bodies < 25 * usize::try_from(segment).unwrap() {
+            ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
+            bodies += 1;
+        }
+        while count(ledger.path(), UNSORTED).await >= LINES {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // so full that the next begins, and so much larger than that that it stays as it is
+        execute(
+            ledger.path(),
+            "UPDATE lookup_segment SET entries = 262144 << (2 * (10 - id)) WHERE id = (SELECT max(id) FROM lookup_segment)",
+        )
+        .await;
+    }
+    for _more in 0..25 {
+        ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
+        bodies += 1;
+    }
+    let before = sizes(&ledger).await;
+    assert_eq!(before.keys().copied().collect::<Vec<_>>(), (1..=FULL + 1).collect::<Vec<_>>());
+    assert!(before.range(..=FULL).all(|(_, entries)| *entries > 10_000), "{before:?}");
+    // what was written into a segment before it counted as sorted can have gone on from there
+    execute(ledger.path(), "UPDATE lookup SET segment = 1 WHERE segment = 3 AND hash IN (SELECT token_hash FROM delivery)").await;
+    let erase = async |body: usize| {
+        let call = PlatformId::parse(&format!("call-{body}")).unwrap();
+        let removed = erase(&ledger.options, &Forgotten::Call(call), Timestamp::now(), false).await.unwrap();
+        assert_eq!((removed.operations, count(ledger.path(), ASTRAY).await), (200, 0), "{body}");
+    };
+    erase(60).await;
+
+    execute(ledger.path(), "UPDATE lookup_segment SET entries = 262144 WHERE entries > 262144").await;
+    let (page, mut was_between) = (PageRequest { after: None, limit: 2 }, false);
+    while sizes(&ledger).await.len() > 3 {
+        for body in [1, 26, 51, 76, 101] {
+            assert_eq!(found(&ledger, &by_id(body * ITEMS), page).await.len(), 1, "{body}");
+        }
+        let now = sizes(&ledger).await;
+        let is_between = |segment: i64| now.get(&segment).is_some_and(|left| (1..before[&segment] / 4 * 3).contains(left));
+        if !was_between && (2..FULL).any(is_between) {
+            was_between = true;
+            for body in [2, 27, 52, 77, 102, 149] {
+                erase(body).await;
+            }
+        }
+    }
+    assert!(was_between, "at once");
+    // four of them are as one, which is four times as large as the fifth
+    assert_eq!(sizes(&ledger).await.into_keys().collect::<Vec<_>>(), [1, FULL, FULL + 1]);
+    for body in 0..bodies {
+        let expected = usize::from(![60, 2, 27, 52, 77, 102, 149].contains(&body));
+        assert_eq!(found(&ledger, &by_id(body * ITEMS + 7), page).await.len(), expected, "{body} of {bodies}");
+    }
+    erase(53).await;
+    ledger.agrees_with_its_facts().await;
 }
 
 #[tokio::test]

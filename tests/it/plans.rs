@@ -9,7 +9,7 @@ use sqlx::Row;
 use crate::support::{
     bot::{Bot, Says},
     child::{Served, issuer_key, run, token},
-    ledger::behind,
+    ledger::{behind, execute},
 };
 
 /// The tables that grow, and what statements call them besides.
@@ -165,6 +165,11 @@ async fn no_statement_looks_through_a_table_that_grows() {
             run(folder.path(), &["replay", &bodies, "--to", &to, "--sign", &key]);
         }
     }
+    // as if two segments were full: they are merged at the next tick
+    let path = folder.path().join("test.db");
+    execute(&path, "UPDATE lookup_segment SET entries = 262144").await;
+    execute(&path, "INSERT INTO lookup_segment SELECT id + 1, sorted_to, entries, oldest, newest FROM lookup_segment").await;
+    execute(&path, "INSERT INTO lookup_segment SELECT id + 1, sorted_to, 0, NULL, NULL FROM lookup_segment WHERE id = 2").await;
     ask_everything(&served).await;
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // forwards are written down, calls are settled
     let (code, _) = tokio::task::spawn_blocking(|| served.sigterm()).await.unwrap();
@@ -172,7 +177,8 @@ async fn no_statement_looks_through_a_table_that_grows() {
 
     let statements = statements(&std::fs::read_to_string(&log).unwrap());
     assert!(statements.len() > 60, "only {} statements were logged", statements.len());
-    let mut connection = behind(&folder.path().join("test.db")).await;
+    assert!(statements.iter().any(|statement| statement.starts_with("DELETE FROM lookup WHERE segment")), "nothing was merged");
+    let mut connection = behind(&path).await;
     let mut wrong = Vec::new();
     for statement in &statements {
         let in_a_line = statement.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -20,6 +20,11 @@ const PAGES: usize = 32_000;
 const PAGES_A_COMMIT: usize = 10;
 const PAGES_A_DELIVERY: usize = 2;
 
+/// About how many pages a commit of so many deliveries writes.
+pub(super) const fn pages(deliveries: usize) -> usize {
+    PAGES_A_COMMIT + PAGES_A_DELIVERY * deliveries
+}
+
 /// Who copies.
 pub(super) struct Checkpointer {
     wanted: Arc<Notify>,
@@ -37,9 +42,9 @@ impl Checkpointer {
         Self { wanted, copied, pages: 0, stop, task }
     }
 
-    /// So many deliveries were committed at once. Whether the writer is to copy what is left now.
-    pub(super) fn committed(&mut self, deliveries: usize) -> bool {
-        self.pages += PAGES_A_COMMIT + PAGES_A_DELIVERY * deliveries;
+    /// About so many pages were written. Whether the writer is to copy what is left now.
+    pub(super) fn wrote(&mut self, pages: usize) -> bool {
+        self.pages += pages;
         if self.pages >= PAGES {
             self.pages = 0;
             self.wanted.notify_one();

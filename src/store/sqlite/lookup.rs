@@ -2,7 +2,8 @@
 //!
 //! The change log says what a new operation is found by. Its lines are sorted into segments (`lookup`), some thousands at a time
 //! ([`sorting`](super::sorting)). A search looks through the lines that are not sorted yet, of which there are never many, and then
-//! into every segment, newest first. What a token brought is found in the same way.
+//! into every segment, newest first. Full ones are merged, so that there are never many of them either ([`merging`](super::merging)).
+//! What a token brought is found in the same way.
 //!
 //! Lines that do not count as sorted may have entries in the last segment already. That does no harm: an entry is a hint, whoever
 //! follows it compares.
@@ -43,10 +44,10 @@ pub(super) struct Part {
 }
 
 /// How many segments are looked into at once: the newest two by themselves, because they often fill a page.
-const AT_ONCE: [usize; 3] = [2, 62, usize::MAX];
+const AT_ONCE: [usize; 2] = [2, usize::MAX];
 
 impl Part {
-    /// The lines, with which every search begins: what is sorted meanwhile is then found in a segment.
+    /// The lines, with which every search begins.
     pub(super) const fn lines() -> Self {
         Self { segments: None, newest: i64::MAX }
     }
@@ -114,8 +115,7 @@ pub(super) use found_sql;
 
 /// How many lines of the change log the database sorts at a time.
 const LINES: i64 = 4096;
-/// How many entries a segment has, about. More of them make fewer segments to look into, each of which may cost a search a page from
-/// the disk, and more pages to write.
+/// How many entries a segment has when it is full, about: more of them make more pages to write, fewer of them more to be merged.
 const ENTRIES: i64 = 262_144;
 
 /// What [`step`] did.
@@ -225,7 +225,12 @@ pub(super) async fn end_run(
     Ok(())
 }
 
-async fn widen(connection: &mut SqliteConnection, segment: i64, operations: Option<(i64, i64)>) -> Result<(), StoreError> {
+/// This segment speaks of these operations as well from now on, the oldest and the newest.
+pub(super) async fn widen(
+    connection: &mut SqliteConnection,
+    segment: i64,
+    operations: Option<(i64, i64)>,
+) -> Result<(), StoreError> {
     let Some((oldest, newest)) = operations else { return Ok(()) };
     sqlx::query(
         "UPDATE lookup_segment

@@ -3,8 +3,8 @@
 //! - here: opening, and what every connection is told
 //! - [`writer`], [`checkpoint`]: the queue and its group commits; the log that they are written to
 //! - [`batch`]: one transaction, from deliveries to projections
-//! - [`projection`]: how operations and calls are saved; [`lookup`], [`sorting`]: how operations are found, and when that is sorted;
-//!   [`classes`]: what lists are asked for by
+//! - [`projection`]: how operations and calls are saved; [`lookup`], [`sorting`], [`merging`]: how operations are found, and when that is
+//!   sorted; [`classes`]: what lists are asked for by
 //! - [`requests`], [`strays`]: what bots ask for, and where that belongs which names no call
 //! - [`forwards`]: what the bots have been told
 //! - [`read`]: every query of the API
@@ -19,6 +19,7 @@ pub(super) mod erase;
 mod facts;
 mod forwards;
 mod lookup;
+mod merging;
 mod positions;
 mod projection;
 pub(super) mod prune;

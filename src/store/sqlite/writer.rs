@@ -25,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Opened,
     batch::{self, Batched, Group, Terms},
-    checkpoint::Checkpointer,
+    checkpoint::{self, Checkpointer},
     is_refusal,
+    merging::Merging,
     positions::Positions,
     requests,
     retention::Rounds,
@@ -58,6 +59,7 @@ pub(in crate::store) struct Writer {
     closing: CancellationToken,
     checkpointer: Checkpointer,
     retention: Rounds,
+    merging: Merging,
     /// One server per ledger.
     _lock: File,
 }
@@ -86,6 +88,7 @@ impl Writer {
             closing,
             checkpointer: Checkpointer::start(opened.connect.clone()),
             retention: Rounds::new(options.retention.clone()),
+            merging: Merging::default(),
             _lock: opened.lock,
         }
     }
@@ -112,6 +115,10 @@ impl Writer {
                     self.forget_tokens().await;
                     while self.sorting().is_some_and(Sorting::is_welcome) && self.jobs.is_empty() && *self.writable.borrow() {
                         self.sort_lookups(true).await;
+                    }
+                    self.merging.tick();
+                    while self.merging.is_due() && self.jobs.is_empty() && *self.writable.borrow() {
+                        self.merge_lookups().await;
                     }
                     self.retention.tick();
                     while self.retention.is_due() && self.jobs.is_empty() && *self.writable.borrow() {
@@ -156,6 +163,9 @@ impl Writer {
             if self.sorting().is_some_and(Sorting::is_due) {
                 self.sort_lookups(false).await;
             }
+            if self.merging.is_due() && *self.writable.borrow() {
+                self.merge_lookups().await;
+            }
             if self.retention.is_due() && *self.writable.borrow() {
                 self.retain().await;
             }
@@ -175,7 +185,7 @@ impl Writer {
             // what is planned has its positions, so it goes before anything else; others want their turn
             let may_plan = met.is_none() && Instant::now() < until;
             let next = self.commit(group, may_plan).await;
-            self.copy_log_back(count).await;
+            self.copy_log_back(checkpoint::pages(count)).await;
             if next.group.jobs.is_empty() {
                 return met.or(next.met);
             }

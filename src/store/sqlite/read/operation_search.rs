@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
+use sqlx::{Connection, SqliteConnection};
 
 use super::{
     LedgerReader,
@@ -70,20 +70,22 @@ impl Search<'_> {
         Ok(sql.build_query_as().fetch_all(connection).await?)
     }
 
-    /// By their ids or contexts: part by part, until nothing newer can follow.
+    /// By their ids or contexts: part by part, until nothing newer can follow. All as of one moment, since entries are moved.
     async fn look_up(&self, connection: &mut SqliteConnection) -> Result<Vec<OperationSql>, StoreError> {
+        let mut snapshot = connection.begin().await?;
         let limit = usize::try_from(self.page.limit).unwrap_or(usize::MAX);
         let mut found: BTreeMap<Reverse<i64>, OperationSql> = BTreeMap::new();
         let mut add = |rows: Vec<OperationSql>, next: Option<&Part>| {
             found.extend(rows.into_iter().map(|row| (Reverse(row.id), row)));
             found.keys().nth(limit).is_some_and(|last| next.is_none_or(|next| last.0 > next.newest))
         };
-        let unsorted = self.rows(connection, Which::In(&Part::lines())).await?;
-        let mut parts = VecDeque::from(Part::segments(connection).await?);
+        let unsorted = self.rows(&mut snapshot, Which::In(&Part::lines())).await?;
+        let mut parts = VecDeque::from(Part::segments(&mut snapshot).await?);
         let mut is_full = add(unsorted, parts.front());
         while !is_full && let Some(part) = parts.pop_front() {
-            is_full = add(self.rows(connection, Which::In(&part)).await?, parts.front());
+            is_full = add(self.rows(&mut snapshot, Which::In(&part)).await?, parts.front());
         }
+        snapshot.rollback().await?;
         Ok(found.into_values().take(limit.saturating_add(1)).collect())
     }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use sqlx::Connection;
 
 use super::{
-    super::{batch::Batched, checkpoint, rejections, settle, sorting::Sorting},
-    Writer,
+    super::{batch::Batched, checkpoint, merging, rejections, settle, sorting::Sorting},
+    Writer, open,
 };
 use crate::store::{StoreError, rejections::Repeated, removal::Removed};
 
 impl Writer {
-    /// So many deliveries were committed: copies back what is left of the write-ahead log, if it is time.
-    pub(super) async fn copy_log_back(&mut self, deliveries: usize) {
-        if self.checkpointer.committed(deliveries)
+    /// About so many pages were written: copies back what is left of the write-ahead log, if it is time.
+    pub(super) async fn copy_log_back(&mut self, pages: usize) {
+        if self.checkpointer.wrote(pages)
             && let Some(connection) = &mut self.connection
             && let Err(error) = checkpoint::now(connection).await
         {
@@ -48,6 +48,20 @@ impl Writer {
             if let Some(positions) = &mut self.positions {
                 positions.sorting.give_up();
             }
+        }
+    }
+
+    /// Nobody waits for it: it will be tried again.
+    pub(super) async fn merge_lookups(&mut self) {
+        let merged = match open(&mut self.connection, &mut self.positions, &self.connect, &self.clock).await {
+            Ok((connection, _positions)) => self.merging.step(connection).await,
+            Err(error) => Err(error),
+        };
+        match merged {
+            Ok(true) => self.copy_log_back(merging::PAGES).await,
+            Ok(false) => {}
+            // what ails it will be noticed by the next commit
+            Err(error) => tracing::debug!(%error, "lookups could not be merged"),
         }
     }
 
