@@ -5,7 +5,7 @@
 //! into every segment, newest first. Full ones are merged, so that there are never many of them either ([`merging`](super::merging)).
 //! What a token brought is found in the same way.
 //!
-//! Lines that do not count as sorted may have entries in the last segment already. That does no harm: an entry is a hint, whoever
+//! Lines that do not count as sorted may have entries in a segment already. That does no harm: an entry is a hint, whoever
 //! follows it compares.
 
 use aws_lc_rs::digest;

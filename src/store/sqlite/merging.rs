@@ -1,8 +1,8 @@
 //! How segments of the lookups stay few.
 //!
 //! A search looks into every segment, and each may cost it a page from the disk. So a full one moves into the one before it, unless that
-//! is several times as large: however many entries there are, a handful of segments remain, and an entry has been moved once or twice for
-//! each of them. That is done some thousands of entries at a time; at any moment each of them is in one of the two segments.
+//! is several times as large: however many entries there are, a handful of segments remain, and each entry has been moved about as often
+//! as there are segments. That is done some thousands of entries at a time; at any moment each of them is in one of the two segments.
 
 use sqlx::{Connection, SqliteConnection};
 
