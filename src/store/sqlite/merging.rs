@@ -20,7 +20,7 @@ const LARGER: i64 = 4;
 /// About how many pages a step writes.
 pub(super) const PAGES: usize = 100;
 
-/// Whether there is anything to move.
+/// How much may be done.
 #[derive(Debug, Default)]
 pub(super) struct Merging {
     /// Steps that may be taken in this second.
@@ -38,9 +38,14 @@ impl Merging {
         self.allowance > 0
     }
 
-    /// Takes a step, and says whether there was anything to do. If there was not, or if it fails, a second is to pass before the next.
+    /// Nothing is done before the next second.
+    pub(super) const fn rest(&mut self) {
+        self.allowance = 0;
+    }
+
+    /// Takes a step, and says whether there was anything to do.
     pub(super) async fn step(&mut self, connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let allowed = std::mem::take(&mut self.allowance);
+        self.allowance = self.allowance.saturating_sub(1);
         if next(connection).await?.is_none() {
             return Ok(false);
         }
@@ -48,7 +53,6 @@ impl Merging {
         let Some(next) = next(&mut transaction).await? else { return Ok(false) };
         next.step(&mut transaction, ENTRIES).await?;
         transaction.commit().await?;
-        self.allowance = allowed.saturating_sub(1);
         Ok(true)
     }
 }

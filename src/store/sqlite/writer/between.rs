@@ -59,9 +59,12 @@ impl Writer {
         };
         match merged {
             Ok(true) => self.copy_log_back(merging::PAGES).await,
-            Ok(false) => {}
-            // what ails it will be noticed by the next commit
-            Err(error) => tracing::debug!(%error, "lookups could not be merged"),
+            Ok(false) => self.merging.rest(),
+            Err(error) => {
+                // what ails it will be noticed by the next commit
+                tracing::debug!(%error, "lookups could not be merged");
+                self.merging.rest();
+            }
         }
     }
 
