@@ -45,6 +45,7 @@ impl Writer {
         if let Err(error) = sorted {
             // what ails it will be noticed by the next commit
             tracing::debug!(%error, "lookups could not be sorted");
+            self.connection = None;
             if let Some(positions) = &mut self.positions {
                 positions.sorting.give_up();
             }
@@ -63,6 +64,7 @@ impl Writer {
             Err(error) => {
                 // what ails it will be noticed by the next commit
                 tracing::debug!(%error, "lookups could not be merged");
+                self.connection = None;
                 self.merging.rest();
             }
         }
