@@ -39,7 +39,12 @@ impl LedgerReader {
         let mut connection = self.connection().await?;
         let search = Search { deadlines: &self.deadlines, filter, page, now };
         let mut rows = if is_looked_up(filter) {
-            search.look_up(&mut connection).await?
+            let found = search.look_up(&mut connection).await;
+            if found.is_err() {
+                // its snapshot may have ended, or may not: nobody else is to read as of it
+                connection.close_on_drop();
+            }
+            found?
         } else if asked(filter).is_for_classes() {
             search.walk(&mut connection).await?
         } else {
