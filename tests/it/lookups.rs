@@ -1,6 +1,9 @@
 //! Operations are found by their ids and contexts at any time, also while what finds them is being sorted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use callback_ledger::{
     domain::ids::PlatformId,
@@ -185,7 +188,9 @@ async fn full_segments_are_merged_and_nothing_is_lost_or_left_behind() {
     let before = sizes(&ledger).await;
     execute(ledger.path(), "UPDATE lookup_segment SET entries = 262144 WHERE entries > 262144").await;
     let (page, mut was_between) = (PageRequest { after: None, limit: 2 }, false);
+    let begun = Instant::now();
     while sizes(&ledger).await.len() > 3 {
+        assert!(begun.elapsed() < Duration::from_mins(2), "never merged: {:?}", sizes(&ledger).await);
         for body in [1, 26, 51, 76, 101] {
             assert_eq!(found(&ledger, &by_id(body * ITEMS), page).await.len(), 1, "{body}");
         }

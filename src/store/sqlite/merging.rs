@@ -2,7 +2,8 @@
 //!
 //! A search looks into every segment, and each may cost it a page from the disk. So a full one moves into the one before it, unless that
 //! is several times as large: however many entries there are, a handful of segments remain, and each entry has been moved about as often
-//! as there are segments. That is done some thousands of entries at a time; at any moment each of them is in one of the two segments.
+//! as there are segments. That is done some thousands of entries at a time, the smallest segment first, so that small ones do not wait
+//! behind a large one; at any moment an entry is in one segment, its own or one before it.
 
 use sqlx::{Connection, SqliteConnection};
 
@@ -11,7 +12,8 @@ use crate::store::StoreError;
 
 /// How many entries are moved at a time: some 15 milliseconds, for which those who record may have to wait.
 const ENTRIES: i64 = 4096;
-/// The most steps that are taken in a second, whether deliveries come or not: enough for 10,000 operations that come in it.
+/// The most steps that are taken in a second, whether deliveries come or not. They keep up with 10,000 new entries a second; where more
+/// come for hours, there are more segments until fewer do.
 const STEPS_A_SECOND: u32 = 10;
 /// How many times as large the earlier one of two segments is, if they are to stay two: less makes more segments, and more of it more
 /// pages to write for each entry that is moved.
@@ -66,7 +68,7 @@ struct Move {
     operations: Option<(i64, i64)>,
 }
 
-/// The first there is, which stays the first until it is done. The last segment is still being filled.
+/// Of those that are to move the smallest, and of several the oldest. The last segment is still being filled.
 async fn next(connection: &mut SqliteConnection) -> Result<Option<Move>, StoreError> {
     let full: Vec<(i64, i64, Option<i64>, Option<i64>)> = sqlx::query_as(
         "SELECT id, entries, oldest, newest FROM lookup_segment
@@ -75,10 +77,10 @@ async fn next(connection: &mut SqliteConnection) -> Result<Option<Move>, StoreEr
     )
     .fetch_all(connection)
     .await?;
-    Ok(full.iter().zip(full.iter().skip(1)).find_map(|((into, before, ..), (from, entries, oldest, newest))| {
-        let is_small = *before < entries.saturating_mul(LARGER);
-        is_small.then(|| Move { from: *from, into: *into, operations: oldest.zip(*newest) })
-    }))
+    let neighbours = full.iter().zip(full.iter().skip(1));
+    let due = neighbours.filter(|((_, before, ..), (_, entries, ..))| *before < entries.saturating_mul(LARGER));
+    let smallest = due.min_by_key(|(_, (_, entries, ..))| *entries);
+    Ok(smallest.map(|((into, ..), (from, _, oldest, newest))| Move { from: *from, into: *into, operations: oldest.zip(*newest) }))
 }
 
 impl Move {

@@ -129,15 +129,13 @@ macro_rules! not_found_by_sql {
 }
 
 /// Entries of what is looked up go with what they lead to. Those of a line of the log are in the first segment that was sorted as far; or
-/// in the one before it, where some had been written already when that was full; or in the one before that, into which it moves.
+/// in one before it, where some had been written already when that was full, or into which they have moved.
 const NOT_FOUND_BY_TOKEN: &str = "DELETE FROM lookup WHERE (segment, hash, operation) IN (
     SELECT segment.id, token_hash, notification.id
     FROM notification
     JOIN delivery ON delivery.id = delivery_id
-    JOIN lookup_segment AS segment ON segment.id IN (
-        SELECT min(id) FROM lookup_segment WHERE sorted_to >= notification.id
-        UNION ALL
-        SELECT id FROM (SELECT id FROM lookup_segment WHERE sorted_to < notification.id ORDER BY id DESC LIMIT 2))
+    JOIN lookup_segment AS segment
+        ON segment.id <= coalesce((SELECT min(id) FROM lookup_segment WHERE sorted_to >= notification.id), 9223372036854775807)
     WHERE notification.id IN (SELECT value FROM json_each(?1)) AND token_hash IS NOT NULL)";
 const NOT_FOUND_BY_ID: &str = not_found_by_sql!("operation_hash");
 const NOT_FOUND_BY_CONTEXT: &str = not_found_by_sql!("context_hash");
