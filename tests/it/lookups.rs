@@ -8,7 +8,7 @@ use std::{
 use callback_ledger::{
     domain::ids::PlatformId,
     store::{
-        prune, rebuild,
+        NewRequest, prune, rebuild,
         removal::{Forgotten, erase},
         rows::{OperationFilter, OperationRow, PageRequest},
         verify,
@@ -17,7 +17,7 @@ use callback_ledger::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::ledger::{BOT, Bearer, TestLedger, behind, count, delivery, envelope, execute, item};
+use crate::support::ledger::{BOT, Bearer, TestLedger, behind, count, delivery, envelope, execute, item, until};
 
 const SHARED: &str = "always-the-same";
 const ITEMS: usize = 200;
@@ -211,6 +211,37 @@ async fn full_segments_are_merged_and_nothing_is_lost_or_left_behind() {
         assert_eq!(found(&ledger, &by_id(body * ITEMS + 7), page).await.len(), expected, "{body} of {bodies}");
     }
     erase(53).await;
+    ledger.agrees_with_its_facts().await;
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_move_is_in_nobody_s_way() {
+    let ledger = TestLedger::new().await;
+    ledger.post(&envelope(&[body(0)["value"][1].clone()])).await.unwrap();
+    for sql in [
+        // ends the transaction as a full disk does
+        "CREATE TRIGGER full BEFORE INSERT ON lookup WHEN NEW.segment = 1 BEGIN SELECT RAISE(ROLLBACK, 'full'); END",
+        "INSERT INTO lookup VALUES (2, 7, (SELECT max(id) FROM operation))",
+        "INSERT INTO lookup_segment SELECT 3, sorted_to, 0, NULL, NULL FROM lookup_segment",
+        "INSERT INTO lookup_segment SELECT 2, sorted_to, 262144, oldest, newest FROM lookup_segment WHERE id = 1",
+        "UPDATE lookup_segment SET entries = 262144 WHERE id = 1",
+    ] {
+        execute(ledger.path(), sql).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await; // it has been tried
+    let asked = NewRequest {
+        source: "graph",
+        call: PlatformId::parse("call-0"),
+        requested_at: Timestamp::now(),
+        idempotency: None,
+        shows: None,
+        facts: serde_json::from_value(json!({ "name": "playPrompt", "kind": "playPromptOperation", "via": "gateway" })).unwrap(),
+    };
+    ledger.ledger.request(&BOT, asked).await.unwrap();
+    ledger.post(&envelope(&[body(0)["value"][3].clone()])).await.unwrap();
+    execute(ledger.path(), "DROP TRIGGER full").await;
+    until(ledger.path(), SEGMENTS, 2).await;
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup WHERE segment = 1 AND hash = 7").await, 1);
     ledger.agrees_with_its_facts().await;
 }
 

@@ -254,7 +254,7 @@ impl Writer {
         let recorded = batch::record(opened, terms, positions, group, fill).await;
         // where nothing is open that is no success either
         if recorded.is_err() && sqlx::query("ROLLBACK").execute(opened).await.is_err() {
-            self.connection = None;
+            self.disconnect();
         }
         recorded
     }
@@ -264,11 +264,15 @@ impl Writer {
         open(&mut self.connection, &mut self.positions, &self.connect, &self.clock).await
     }
 
+    /// Gives the connection up, and at once what is remembered: that is as of a count of others' writing that only this connection knows.
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.positions.iter_mut().for_each(Positions::begin_anew);
+    }
+
     /// What a failure means for the callers. Whatever is not the data's fault takes the connection with it.
     fn failed(&mut self, error: &StoreError) -> RecordError {
-        if let Some(positions) = &mut self.positions {
-            positions.begin_anew();
-        }
+        self.positions.iter_mut().for_each(Positions::begin_anew);
         let refused = match error {
             StoreError::Database(error) => is_refusal(error),
             StoreError::Seal(_) | StoreError::Inconsistent { .. } => true,
@@ -281,7 +285,7 @@ impl Writer {
         if self.set_writable(false) {
             tracing::error!(error = %error, "the ledger cannot be written: deliveries are refused until it can");
         }
-        self.connection = None;
+        self.disconnect();
         RecordError::Unavailable
     }
 
@@ -296,7 +300,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::debug!(error = %error, "the ledger still cannot be written");
-                self.connection = None;
+                self.disconnect();
             }
         }
     }
@@ -385,12 +389,7 @@ async fn open<'a>(
 ) -> Result<(&'a mut SqliteConnection, &'a mut Positions), StoreError> {
     let connection = match connection {
         Some(connection) => connection,
-        none => {
-            if let Some(positions) = positions {
-                positions.begin_anew();
-            }
-            none.insert(connect.connect().await?)
-        }
+        none => none.insert(connect.connect().await?),
     };
     let positions = match positions {
         Some(positions) => positions,

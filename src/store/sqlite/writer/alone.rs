@@ -98,7 +98,7 @@ impl Writer {
                 Ok(_) => return,
                 Err(error) => {
                     tracing::warn!(error = %error, "expired tokens could not be forgotten yet");
-                    self.connection = None;
+                    self.disconnect();
                     return;
                 }
             }

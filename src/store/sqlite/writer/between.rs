@@ -45,7 +45,7 @@ impl Writer {
         if let Err(error) = sorted {
             // what ails it will be noticed by the next commit
             tracing::debug!(%error, "lookups could not be sorted");
-            self.connection = None;
+            self.disconnect();
             if let Some(positions) = &mut self.positions {
                 positions.sorting.give_up();
             }
@@ -64,7 +64,7 @@ impl Writer {
             Err(error) => {
                 // what ails it will be noticed by the next commit
                 tracing::debug!(%error, "lookups could not be merged");
-                self.connection = None;
+                self.disconnect();
                 self.merging.rest();
             }
         }
@@ -75,11 +75,8 @@ impl Writer {
         if let Err(error) = self.try_retain().await {
             // what ails it will be noticed by the next commit
             tracing::warn!(%error, "what has been kept for long enough could not be removed yet");
-            if let Some(positions) = &mut self.positions {
-                positions.known.doubt();
-            }
             self.retention.rest();
-            self.connection = None;
+            self.disconnect();
         }
     }
 
@@ -108,7 +105,7 @@ impl Writer {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(error = %error, "operations that ended with their calls could not be written down yet");
-                    self.connection = None;
+                    self.disconnect();
                     return;
                 }
             }
@@ -151,7 +148,7 @@ impl Writer {
                 Err(error) => {
                     tracing::warn!(error = %error, lost = rejections.len(), "rejections could not be written");
                     self.set_writable(false);
-                    self.connection = None;
+                    self.disconnect();
                 }
             }
         }
