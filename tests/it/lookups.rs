@@ -8,8 +8,8 @@ use std::{
 use callback_ledger::{
     domain::ids::PlatformId,
     store::{
-        NewRequest, prune, rebuild,
-        removal::{Forgotten, erase},
+        NewRequest, Options, prune, rebuild,
+        removal::{Forgotten, Keep, erase, retain},
         rows::{OperationFilter, OperationRow, PageRequest},
         verify,
     },
@@ -40,6 +40,18 @@ fn body(bodies: usize) -> Value {
         })
         .collect();
     envelope(&items)
+}
+
+/// A request about the first call.
+fn request(facts: Value) -> NewRequest {
+    NewRequest {
+        source: "graph",
+        call: PlatformId::parse("call-0"),
+        requested_at: Timestamp::now(),
+        idempotency: None,
+        shows: None,
+        facts: serde_json::from_value(facts).unwrap(),
+    }
 }
 
 async fn found(ledger: &TestLedger, filter: &OperationFilter, page: PageRequest) -> Vec<OperationRow> {
@@ -141,6 +153,59 @@ async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
     }
 }
 
+#[tokio::test]
+async fn nothing_leads_to_what_time_has_taken_before_it_was_sorted() {
+    let ledger = TestLedger::new().await;
+    ledger.ledger.record(&Bearer([7; 32]), delivery(&body(0), None)).await.unwrap();
+    let keep = Keep { bodies: None, everything: Some(Duration::from_hours(1)) };
+    let options = Options { retention: [("graph".to_owned(), keep)].into(), ..ledger.options.clone() };
+    let later = Timestamp::now() + SignedDuration::from_hours(2);
+    assert_eq!(retain(&options, later, false).await.unwrap().operations, 200);
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM change").await, 0);
+    assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup").await, 0);
+}
+
+/// Entries that lead to what is not found by them.
+const WRONG: &str = "SELECT count(*) FROM lookup
+     WHERE NOT EXISTS (SELECT 1 FROM operation WHERE id = operation AND hash IN (operation_hash, context_hash))
+       AND NOT EXISTS (SELECT 1 FROM notification JOIN delivery ON delivery.id = delivery_id
+                       WHERE notification.id = operation AND token_hash = hash)";
+
+#[tokio::test]
+async fn nothing_leads_to_an_operation_by_what_is_no_longer_said_of_it() {
+    let recording = |operation: &str, context: Option<&str>| {
+        let data = json!({ "@odata.type": "#microsoft.graph.recordOperation", "id": operation, "status": "running", "clientContext": context });
+        envelope(&[item("updated", &format!("calls/call-0/operations/{operation}"), &data)])
+    };
+    for is_sorted in [false, true] {
+        let ledger = TestLedger::new().await;
+        let sort = async || prune(&ledger.options, Timestamp::now() + SignedDuration::from_hours(1), false).await.unwrap();
+        let asked = request(json!({ "name": "record", "kind": "recordOperation", "via": "gateway", "context": "asked-with" }));
+        let requested = ledger.ledger.request(&BOT, asked).await.unwrap();
+        // of which nothing says that it is the one that was asked for, before the answer does
+        for (operation, context) in [("operation-1", Some("told-with")), ("operation-2", None)] {
+            ledger.ledger.record(&Bearer([7; 32]), delivery(&recording(operation, context), None)).await.unwrap();
+        }
+        if is_sorted {
+            sort().await;
+        }
+        let answer =
+            serde_json::from_value(json!({ "status": 200, "state": "running", "operationIds": ["operation-1"] })).unwrap();
+        ledger.ledger.answer(requested.request, Timestamp::now(), answer, None).await.unwrap();
+        assert_eq!(count(ledger.path(), "SELECT count(*) FROM operation").await, 2);
+        sort().await;
+        let entries = if is_sorted { "sorted before" } else { "sorted behind" };
+        assert_eq!(count(ledger.path(), WRONG).await, 0, "{entries}");
+        // the two ids, one context, and the token of two notifications
+        assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup").await, 5, "{entries}");
+        let page = PageRequest { after: None, limit: 2 };
+        for filter in [by_id(1), by_context("told-with")] {
+            assert_eq!(found(&ledger, &filter, page).await[0].id, requested.operation, "{entries}");
+        }
+        ledger.agrees_with_its_facts().await;
+    }
+}
+
 /// How many entries each segment has.
 async fn sizes(ledger: &TestLedger) -> BTreeMap<i64, i64> {
     let sql = "SELECT segment.id, count(lookup.segment) FROM lookup_segment AS segment
@@ -229,14 +294,7 @@ async fn a_segment_that_cannot_move_is_in_nobody_s_way() {
         execute(ledger.path(), sql).await;
     }
     tokio::time::sleep(Duration::from_millis(2500)).await; // it has been tried
-    let asked = NewRequest {
-        source: "graph",
-        call: PlatformId::parse("call-0"),
-        requested_at: Timestamp::now(),
-        idempotency: None,
-        shows: None,
-        facts: serde_json::from_value(json!({ "name": "playPrompt", "kind": "playPromptOperation", "via": "gateway" })).unwrap(),
-    };
+    let asked = request(json!({ "name": "playPrompt", "kind": "playPromptOperation", "via": "gateway" }));
     ledger.ledger.request(&BOT, asked).await.unwrap();
     ledger.post(&envelope(&[body(0)["value"][3].clone()])).await.unwrap();
     execute(ledger.path(), "DROP TRIGGER full").await;

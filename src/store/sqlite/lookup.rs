@@ -8,9 +8,12 @@
 //! Lines that do not count as sorted may have entries in a segment already. That does no harm: an entry is a hint, whoever
 //! follows it compares.
 
+mod forget;
+
 use aws_lc_rs::digest;
 use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
+pub(super) use self::forget::{Going, forget, of_operations};
 use super::batch::json;
 use crate::{domain::ids::PlatformId, store::StoreError};
 
@@ -31,6 +34,8 @@ macro_rules! unsorted_sql {
         "change.seq > (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment)"
     };
 }
+
+use unsorted_sql;
 
 // ---- looking
 
@@ -142,14 +147,16 @@ pub(super) async fn step(connection: &mut SqliteConnection, also_few: bool) -> R
     Ok(Done { is_any: count > 0, is_all: is_few })
 }
 
-/// Sorts whatever lines there are up to this one, within the open transaction: they are about to go.
-pub(super) async fn sort_until(connection: &mut SqliteConnection, line: i64) -> Result<(), StoreError> {
+/// Sorts whatever lines there are up to this one, within the open transaction: they are about to go. Says whether there were any.
+pub(super) async fn sort_until(connection: &mut SqliteConnection, line: i64) -> Result<bool, StoreError> {
+    let mut is_any = false;
     loop {
         let (from, to, count) = next_lines(connection).await?;
         if count == 0 || from >= line {
-            return Ok(());
+            return Ok(is_any);
         }
         sort(connection, from, to.min(line)).await?;
+        is_any = true;
     }
 }
 

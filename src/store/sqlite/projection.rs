@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::{
     batch::{instant, json},
     classes::Class,
-    lookup,
+    lookup::{self, Going},
     rows::{Cell, Rows, Step},
 };
 use crate::{
@@ -83,8 +83,7 @@ pub(super) struct SavedOperation {
 
 impl SavedOperation {
     pub(super) fn new((call, source): (i64, &str), subject: String, operation: Operation) -> Self {
-        let found_by =
-            (operation.operation_id.as_ref().and_then(lookup::hash_of), operation.context.as_deref().and_then(lookup::hash));
+        let found_by = found_by_of(&operation);
         Self { call, source: source.to_owned(), subject, operation, found_by }
     }
 
@@ -92,6 +91,11 @@ impl SavedOperation {
     pub(super) fn is_found_like(&self, was: &Operation) -> bool {
         was.operation_id == self.operation.operation_id && was.context == self.operation.context
     }
+}
+
+/// By what an operation is found: hashes of its id and of its context.
+fn found_by_of(operation: &Operation) -> (Option<i64>, Option<i64>) {
+    (operation.operation_id.as_ref().and_then(lookup::hash_of), operation.context.as_deref().and_then(lookup::hash))
 }
 
 /// A call on its way to its row. The left half is written once, the story again and again.
@@ -166,15 +170,47 @@ pub(super) fn read_facts(id: i64, facts: &str) -> Result<Facts, StoreError> {
     serde_json::from_str(facts).map_err(|_error| StoreError::Inconsistent { table: "notification", column: "facts", id })
 }
 
-/// Saves what operations have become, and removes those that have become a part of others.
+/// What is no more because of what has become of operations.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Operations that have become a part of others.
+    pub(super) operations: Vec<i64>,
+    /// Lookups that led to one of these, or to an operation by what is no longer its id or its context: each hash with the operation.
+    pub(super) lookups: Vec<(i64, i64)>,
+}
+
+impl Gone {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.operations.is_empty() && self.lookups.is_empty()
+    }
+
+    /// An operation is no more.
+    pub(super) fn operation(&mut self, operation: &Operation) {
+        self.operations.push(operation.id.0.0);
+        self.lookups(operation, (None, None));
+    }
+
+    /// What an operation was found by, unless it still is.
+    pub(super) fn lookups(&mut self, was: &Operation, found_by: (Option<i64>, Option<i64>)) {
+        let still = [found_by.0, found_by.1];
+        let (by_id, by_context) = found_by_of(was);
+        let gone = [by_id, by_context].into_iter().flatten().filter(|hash| !still.contains(&Some(*hash)));
+        self.lookups.extend(gone.map(|hash| (hash, was.id.0.0)));
+    }
+}
+
+/// Saves what operations have become, and removes what is no more.
 pub(super) async fn save_operations(
     connection: &mut SqliteConnection,
     saved: &[SavedOperation],
-    gone: &[i64],
+    gone: &Gone,
 ) -> Result<(), StoreError> {
-    if !gone.is_empty() {
+    if !gone.lookups.is_empty() {
+        lookup::forget(connection, Going::Lookups, &json(&gone.lookups)?).await?;
+    }
+    if !gone.operations.is_empty() {
         sqlx::query("DELETE FROM operation WHERE id IN (SELECT value FROM jsonb_each(?1))")
-            .bind(json(gone)?)
+            .bind(json(&gone.operations)?)
             .execute(&mut *connection)
             .await?;
     }

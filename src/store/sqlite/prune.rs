@@ -30,7 +30,7 @@ pub(in crate::store) async fn prune(options: &Options, before: Timestamp, dry_ru
         pruned += some;
     }
     // positions are microseconds
-    while prune_log(&mut connection, before.as_microsecond(), LINES_AT_ONCE).await? > 0 {}
+    while prune_log(&mut connection, before.as_microsecond(), LINES_AT_ONCE).await?.lines > 0 {}
     Ok(pruned)
 }
 

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use super::{
     batch::json,
     classes::{self, Table},
+    lookup::{self, Going},
 };
 use crate::{
     domain::call::CallStory,
@@ -63,11 +64,10 @@ pub(super) async fn remove(
     deliveries.sort_unstable();
     deliveries.dedup();
     let (notifications, deliveries) = (json(&notifications)?, json(&deliveries)?);
+    lookup::forget(connection, Going::Notifications, &notifications).await?;
+    lookup::forget(connection, Going::Calls, &calls).await?;
     let mut removed = Removed::default();
     for (sql, bound, count) in [
-        (NOT_FOUND_BY_TOKEN, &notifications, None),
-        (NOT_FOUND_BY_ID, &calls, None),
-        (NOT_FOUND_BY_CONTEXT, &calls, None),
         ("DELETE FROM operation WHERE call_id IN (SELECT value FROM json_each(?1))", &calls, Some(&mut removed.operations)),
         (
             "DELETE FROM answer
@@ -110,35 +110,6 @@ pub(super) async fn remove(
     };
     Ok(removed)
 }
-
-/// Entries that lead to the operations of some calls by one of their hashes.
-macro_rules! not_found_by_sql {
-    ($column:literal) => {
-        concat!(
-            "DELETE FROM lookup WHERE (segment, hash, operation) IN (
-                 SELECT segment.id, operation.",
-            $column,
-            ", operation.id
-                 FROM operation
-                 JOIN lookup_segment AS segment ON operation.id BETWEEN segment.oldest AND segment.newest
-                 WHERE operation.call_id IN (SELECT value FROM json_each(?1)) AND operation.",
-            $column,
-            " IS NOT NULL)"
-        )
-    };
-}
-
-/// Entries of what is looked up go with what they lead to. Those of a line of the log are in the first segment that was sorted as far; or
-/// in one before it, where some had been written already when that was full, or into which they have moved.
-const NOT_FOUND_BY_TOKEN: &str = "DELETE FROM lookup WHERE (segment, hash, operation) IN (
-    SELECT segment.id, token_hash, notification.id
-    FROM notification
-    JOIN delivery ON delivery.id = delivery_id
-    JOIN lookup_segment AS segment
-        ON segment.id <= coalesce((SELECT min(id) FROM lookup_segment WHERE sorted_to >= notification.id), 9223372036854775807)
-    WHERE notification.id IN (SELECT value FROM json_each(?1)) AND token_hash IS NOT NULL)";
-const NOT_FOUND_BY_ID: &str = not_found_by_sql!("operation_hash");
-const NOT_FOUND_BY_CONTEXT: &str = not_found_by_sql!("context_hash");
 
 /// Deliveries that brought nothing else go; of the others the body does, because it speaks of what is to be forgotten. Says how many
 /// bodies that were.

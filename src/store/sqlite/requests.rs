@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Change, Changed, Whose, insert_changes, json},
+    batch::{Batched, Change, Changed, Whose, json, save_changed},
     call_key_place, facts,
     positions::Positions,
     projection::{self, SavedCall},
@@ -274,8 +274,7 @@ async fn save(
     let mut differing = Changed::default();
     differing.compare(positions, whose, before.told(lapse.as_ref()), after.told(lapse.as_ref()));
     changes.append(&mut differing.changes);
-    projection::save_operations(connection, &differing.saved, &differing.gone).await?;
-    insert_changes(connection, positions, &changes).await?;
+    save_changed(connection, positions, &differing.saved, &differing.gone, &changes).await?;
     Ok(Batched { changed: differing.told, finals: differing.finals, ..Batched::default() })
 }
 

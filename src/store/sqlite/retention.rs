@@ -56,6 +56,8 @@ enum Task {
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) removed: Removed,
+    /// Lines were sorted because they were to go.
+    pub(super) has_sorted: bool,
     /// The round is over.
     pub(super) is_last: bool,
 }
@@ -90,12 +92,12 @@ impl Rounds {
     pub(super) async fn step(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Step, StoreError> {
         self.allowance = self.allowance.saturating_sub(1);
         if self.task == Task::Log {
-            let pruned = self.prune_log(connection, now).await?;
-            if !pruned {
+            let Pruned { lines, has_sorted } = self.prune_log(connection, now).await?;
+            if lines == 0 {
                 (self.task, self.at) = (Task::Bodies, 0);
                 self.rest();
             }
-            return Ok(Step { is_last: !pruned, ..Step::default() });
+            return Ok(Step { has_sorted, is_last: lines == 0, ..Step::default() });
         }
         let Some((source, keep)) = self.sources.get(self.at) else {
             (self.task, self.at) = match self.task {
@@ -114,15 +116,15 @@ impl Rounds {
         if !more {
             (self.after, self.at) = (0, self.at + 1);
         }
-        Ok(Step { removed, is_last: false })
+        Ok(Step { removed, ..Step::default() })
     }
 
     /// Lines go when everything before them may: the log is one for all sources.
-    async fn prune_log(&self, connection: &mut SqliteConnection, now: Timestamp) -> Result<bool, StoreError> {
+    async fn prune_log(&self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Pruned, StoreError> {
         let cutoffs = self.sources.iter().map(|(_, keep)| cutoff(keep.everything, now));
         match cutoffs.collect::<Option<Vec<_>>>().and_then(|cutoffs| cutoffs.into_iter().min()) {
-            Some(before) => Ok(prune_log(connection, before, LINES).await? > 0),
-            None => Ok(false),
+            Some(before) => prune_log(connection, before, LINES).await,
+            None => Ok(Pruned::default()),
         }
     }
 }
@@ -268,21 +270,29 @@ async fn loose(connection: &mut SqliteConnection, source: &str, before: i64) -> 
     Ok((removed, true))
 }
 
-/// Removes the oldest lines of the change log, and says up to where: whoever asks for them is told that they are gone.
-pub(super) async fn prune_log(connection: &mut SqliteConnection, before: i64, lines: i64) -> Result<u64, StoreError> {
+/// What went from the change log.
+#[derive(Debug, Default)]
+pub(super) struct Pruned {
+    pub(super) lines: u64,
+    /// Some had not been sorted yet, and were before they went.
+    pub(super) has_sorted: bool,
+}
+
+/// Removes the oldest lines of the change log, and writes down up to where: whoever asks for them is told that they are gone.
+pub(super) async fn prune_log(connection: &mut SqliteConnection, before: i64, at_once: i64) -> Result<Pruned, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let last: Option<i64> =
         sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM change WHERE seq < ?1 ORDER BY seq LIMIT ?2)")
             .bind(before)
-            .bind(lines)
+            .bind(at_once)
             .fetch_one(&mut *transaction)
             .await?;
-    let Some(last) = last else { return Ok(0) };
-    lookup::sort_until(&mut transaction, last).await?;
-    let pruned = sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(last).execute(&mut *transaction).await?.rows_affected();
+    let Some(last) = last else { return Ok(Pruned::default()) };
+    let has_sorted = lookup::sort_until(&mut transaction, last).await?;
+    let lines = sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(last).execute(&mut *transaction).await?.rows_affected();
     sqlx::query("UPDATE ledger SET log_begins_after = max(log_begins_after, ?1)").bind(last).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    Ok(pruned)
+    Ok(Pruned { lines, has_sorted })
 }
 
 /// A whole round at once, beside a running service or without one.

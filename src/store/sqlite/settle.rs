@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{
-    batch::{Batched, Changed, Whose, insert_changes, json},
+    batch::{Batched, Changed, Whose, json, save_changed},
     facts,
     positions::Positions,
     projection,
@@ -89,12 +89,11 @@ pub(super) async fn settle(
         let told = |over| facts.told(Some(&Lapse { over, ..due.lapse }));
         changed.compare(positions, due.whose(), told(false), told(true));
     }
-    projection::save_operations(connection, &changed.saved, &changed.gone).await?;
     sqlx::query("UPDATE call SET settled = 1 WHERE id IN (SELECT value FROM jsonb_each(?1))")
         .bind(ids)
         .execute(&mut *connection)
         .await?;
-    insert_changes(connection, positions, &changed.changes).await?;
+    save_changed(connection, positions, &changed.saved, &changed.gone, &changed.changes).await?;
     Ok(Batched { changed: changed.told, finals: changed.finals, ..Batched::default() })
 }
 

@@ -131,6 +131,21 @@ impl Sorting {
         std::mem::replace(self, Self { is_done: true, ..Self::default() })
     }
 
+    /// These are going from the database as well, each a hash with what it leads to. If that is rolled back, nothing is to be remembered.
+    pub(super) fn forget(&mut self, gone: &[(i64, i64)]) {
+        if gone.is_empty() {
+            return;
+        }
+        let leads_on = |entry: &(i64, i64)| !gone.contains(entry);
+        if let Some(run) = &mut self.run {
+            let mut written = 0..run.written;
+            run.found.entries.retain(|entry| written.next().is_some() || leads_on(entry));
+        }
+        if let Some(rest) = &mut self.rest {
+            rest.entries.retain(leads_on);
+        }
+    }
+
     /// What had come before this position may have been removed.
     pub(super) fn removed_before(&mut self, position: i64) {
         let remembered = self.run.iter().map(|run| &run.found).chain(&self.rest);
@@ -269,6 +284,17 @@ mod tests {
             }
             assert!(written >= rest.entries.len(), "{brings} at a time: {written}");
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_not_written() {
+        let mut sorting = Sorting { rest: Some(found(20..30)), ..Sorting::default() };
+        sorting.run = Some(Run { found: found(10..20), written: 3 });
+        // as many places of a run have been written as before, and what leads elsewhere by the same hash stays
+        sorting.forget(&[(-11, 11), (-13, 13), (-19, 19), (-25, 25), (-14, 16), (-16, 14)]);
+        let operations = |entries: &[(i64, i64)]| entries.iter().map(|(_, operation)| *operation).collect::<Vec<_>>();
+        assert_eq!(sorting.run.map(|run| operations(run.next(100))), Some(vec![14, 15, 16, 17, 18]));
+        assert_eq!(sorting.rest.map(|rest| operations(&rest.entries)), Some(vec![20, 21, 22, 23, 24, 26, 27, 28, 29]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::{
     batch::{instant, json},
     body_place, call_key_place, classes, delivery_key_place, facts, lookup, open_beside,
-    projection::{self, SavedCall, SavedOperation, held_fact, read_facts},
+    projection::{self, Gone, SavedCall, SavedOperation, held_fact, read_facts},
     read::LedgerReader,
 };
 use crate::{
@@ -249,8 +249,9 @@ async fn rebuild_operations(
         }))
         .collect();
     let told: BTreeSet<i64> = saved.iter().map(|saved| saved.operation.id.0.0).collect();
-    let gone: Vec<i64> = held.keys().filter(|id| !told.contains(id)).copied().collect();
-    projection::save_operations(connection, &saved, &gone).await?;
+    let operations: Vec<i64> = held.keys().filter(|id| !told.contains(id)).copied().collect();
+    let lookups = lookup::of_operations(connection, &operations).await?;
+    projection::save_operations(connection, &saved, &Gone { operations, lookups }).await?;
     let now = operation_rows(connection, calls).await?;
     differences.extend(differing("operation op_", &held, &now));
     let lost = lookup::mend(connection, calls).await?;

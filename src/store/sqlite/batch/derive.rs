@@ -21,7 +21,7 @@ use crate::{
         rows::ChangedOperation,
         sqlite::{
             positions::Positions,
-            projection::{self, SavedCall, SavedOperation},
+            projection::{self, Gone, SavedCall, SavedOperation},
             rows::{Cell, IS_ROW, Rows, Step},
             sorting::Found,
         },
@@ -32,8 +32,7 @@ use crate::{
 pub(super) struct Derived {
     pub(super) calls: Vec<SavedCall>,
     pub(super) operations: Vec<SavedOperation>,
-    /// Operations that are no more.
-    pub(super) gone: Vec<i64>,
+    pub(super) gone: Gone,
     pub(super) changes: Vec<Change>,
     told: Vec<ChangedOperation>,
     finals: Vec<State>,
@@ -158,7 +157,7 @@ pub(super) async fn save_and_commit(
 #[derive(Default)]
 pub(in crate::store::sqlite) struct Changed {
     pub(in crate::store::sqlite) saved: Vec<SavedOperation>,
-    pub(in crate::store::sqlite) gone: Vec<i64>,
+    pub(in crate::store::sqlite) gone: Gone,
     pub(in crate::store::sqlite) changes: Vec<Change>,
     pub(in crate::store::sqlite) told: Vec<ChangedOperation>,
     pub(in crate::store::sqlite) finals: Vec<State>,
@@ -182,7 +181,9 @@ impl Changed {
         after: Vec<(String, Operation)>,
     ) {
         let before: BTreeMap<_, _> = before.into_iter().map(|(_, operation)| (operation.id, operation)).collect();
-        self.gone.extend(before.keys().filter(|id| !after.iter().any(|(_, told)| told.id == **id)).map(|id| id.0.0));
+        for was in before.values().filter(|was| !after.iter().any(|(_, told)| told.id == was.id)) {
+            self.gone.operation(was);
+        }
         for (subject, operation) in after {
             let was = before.get(&operation.id);
             if was == Some(&operation) {
@@ -199,6 +200,9 @@ impl Changed {
             let saved = SavedOperation::new((whose.call, whose.source), subject, operation);
             // what it is found by is told once
             let is_found = was.is_some_and(|was| saved.is_found_like(was));
+            if let Some(was) = was.filter(|_| !is_found) {
+                self.gone.lookups(was, saved.found_by);
+            }
             self.changes.push(Change::operation(positions, &saved, is_found));
             self.saved.push(saved);
         }
@@ -258,12 +262,17 @@ impl Change {
     }
 }
 
-/// Adds lines to the change log, within a transaction. If that fails afterwards, what is remembered of them is to be forgotten.
-pub(in crate::store::sqlite) async fn insert_changes(
+/// Saves what operations have become, removes what is no more, and adds the lines that tell of it to the change log, within a
+/// transaction. If that is rolled back, nothing is to be remembered ([`Positions::begin_anew`]).
+pub(in crate::store::sqlite) async fn save_changed(
     connection: &mut SqliteConnection,
     positions: &mut Positions,
+    saved: &[SavedOperation],
+    gone: &Gone,
     changes: &[Change],
 ) -> Result<(), StoreError> {
+    positions.sorting.forget(&gone.lookups);
+    projection::save_operations(connection, saved, gone).await?;
     if changes.is_empty() {
         return Ok(());
     }

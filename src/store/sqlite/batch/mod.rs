@@ -25,7 +25,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 
 pub(super) use self::{
-    derive::{Change, Changed, Whose, insert_changes},
+    derive::{Change, Changed, Whose, save_changed},
     group::{Group, Terms},
     known::Known,
     plan::{QUARANTINE, quarantine_subject},
@@ -162,8 +162,7 @@ async fn record_step_by_step(
         return Ok(Batched { recorded, ..derived.batched() });
     }
     projection::save_calls(connection, &derived.calls).await?;
-    projection::save_operations(connection, &derived.operations, &derived.gone).await?;
-    insert_changes(connection, positions, &derived.changes).await?;
+    save_changed(connection, positions, &derived.operations, &derived.gone, &derived.changes).await?;
     let mut batched = Batched { recorded, ..derived.batched() };
     let home = lead_home(connection, positions, &leads).await?;
     sqlx::query("COMMIT").execute(connection).await?;

@@ -91,6 +91,11 @@ impl Writer {
             positions.known.forget_idle(since);
             positions.sorting.removed_before(since);
         }
+        if step.has_sorted
+            && let Some(positions) = &mut self.positions
+        {
+            positions.sorting.begin_anew();
+        }
         if step.removed != Removed::default() {
             tracing::debug!(removed = ?step.removed, "removed what has been kept for long enough");
         }
