@@ -153,6 +153,44 @@ async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
     }
 }
 
+/// Records until all lines that there are so far have been sorted, beginning with this body.
+async fn record_until_sorted(ledger: &TestLedger, bodies: std::ops::Range<usize>) {
+    let last = count(ledger.path(), "SELECT max(seq) FROM change").await;
+    for bodies in bodies {
+        ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
+    }
+    let begun = Instant::now();
+    while count(ledger.path(), "SELECT max(sorted_to) FROM lookup_segment").await < last {
+        assert!(begun.elapsed() < Duration::from_mins(2), "never sorted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_cut_off_is_noticed_and_ends_when_it_is_asked_for_again() {
+    for cut in [
+        "CREATE TRIGGER cut BEFORE DELETE ON change BEGIN SELECT RAISE(ABORT, 'cut'); END",
+        "CREATE TRIGGER cut BEFORE DELETE ON operation BEGIN SELECT RAISE(ABORT, 'cut'); END",
+    ] {
+        let ledger = TestLedger::new().await;
+        for bodies in 0..2 {
+            ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
+        }
+        execute(ledger.path(), cut).await;
+        let call = Forgotten::Call(PlatformId::parse("call-1").unwrap());
+        erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap_err();
+        execute(ledger.path(), "DROP TRIGGER cut").await;
+        let findings = verify(ledger.reader()).await.unwrap();
+        assert!(findings.len() == 20 && findings[0].0.contains("erase it again"), "{findings:?}");
+        record_until_sorted(&ledger, 2..14).await;
+        assert_eq!(erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap().operations, 200);
+        for sql in [ASTRAY, "SELECT count(*) FROM change WHERE call_id = (SELECT id FROM call WHERE erased_at IS NOT NULL)"] {
+            assert_eq!(count(ledger.path(), sql).await, 0, "{cut}: {sql}");
+        }
+        ledger.agrees_with_its_facts().await;
+    }
+}
+
 #[tokio::test]
 async fn nothing_leads_to_what_time_has_taken_before_it_was_sorted() {
     let ledger = TestLedger::new().await;

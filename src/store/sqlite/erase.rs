@@ -1,7 +1,8 @@
 //! Erasing: a call, or every call in which somebody is.
 //!
-//! The keys go first, in one short transaction: from then on nothing that was sealed for those calls opens any more. The rows follow in
-//! chunks, so that a service beside us goes on recording; whoever cuts that off asks for it once more.
+//! The keys go first, in one short transaction: from then on nothing that was sealed for those calls opens any more. The lines of the
+//! change log and the rows follow in chunks, so that a service beside us goes on recording; whoever cuts that off asks for it once more.
+//! The rows go last: by them it is found what is still to go.
 
 use std::time::Duration;
 
@@ -57,14 +58,20 @@ async fn carry_out(connection: &mut SqliteConnection, doomed: &Doomed, now: Time
         .bind(at)
         .execute(&mut *connection)
         .await?;
-    let mut removed = Removed::default();
+    let (mut removed, mut looked_to) = (Removed::default(), 0);
     for call in doomed.calls.iter().copied() {
         loop {
+            looked_to = forget_lines(connection, &calls, looked_to).await?;
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let notifications = too_many(&mut transaction, call).await?;
             let is_last = notifications.is_empty();
             let calls = if is_last { vec![call] } else { Vec::new() };
             removed += remove(&mut transaction, &Doomed { calls, notifications }, Some(at)).await?;
+            if is_last {
+                // of what was recorded since
+                let sql = "DELETE FROM change WHERE seq > ?1 AND call_id = ?2";
+                sqlx::query(sql).bind(looked_to).bind(call).execute(&mut *transaction).await?;
+            }
             transaction.commit().await?;
             if is_last {
                 break;
@@ -77,16 +84,14 @@ async fn carry_out(connection: &mut SqliteConnection, doomed: &Doomed, now: Time
         removed += remove(&mut transaction, &some, Some(at)).await?;
         transaction.commit().await?;
     }
-    forget_lines(connection, &calls).await?;
     // whatever of it is in the write-ahead log; a reader in its way will have gone by the next checkpoint
     let _emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await;
     Ok(removed)
 }
 
-/// Lines of the change log about these calls are of no use any more, and the hash of a tag can be guessed. There is no index of them for
-/// who asks so seldom.
-async fn forget_lines(connection: &mut SqliteConnection, calls: &str) -> Result<(), StoreError> {
-    let mut after = 0;
+/// Lines of the change log about these calls, from behind this one, are of no use any more, and the hash of a tag can be guessed. There
+/// is no index of them for who asks so seldom. Returns up to where it has looked for them.
+async fn forget_lines(connection: &mut SqliteConnection, calls: &str, mut after: i64) -> Result<i64, StoreError> {
     loop {
         let last: Option<i64> =
             sqlx::query_scalar("SELECT max(seq) FROM (SELECT seq FROM change WHERE seq > ?1 ORDER BY seq LIMIT ?2)")
@@ -94,7 +99,7 @@ async fn forget_lines(connection: &mut SqliteConnection, calls: &str) -> Result<
                 .bind(LINES)
                 .fetch_one(&mut *connection)
                 .await?;
-        let Some(last) = last else { return Ok(()) };
+        let Some(last) = last else { return Ok(after) };
         sqlx::query("DELETE FROM change WHERE seq > ?2 AND seq <= ?3 AND call_id IN (SELECT value FROM json_each(?1))")
             .bind(calls)
             .bind(after)

@@ -299,8 +299,11 @@ macro_rules! lost_sql {
     };
 }
 
-/// The operations that are not found by their ids or not by their contexts (20 at the most).
-pub(super) const LOST: &str = concat!(lost_sql!("true"), " LIMIT 20");
+/// The operations that are not found by their ids or not by their contexts (20 at the most), but for those that are to be erased.
+pub(super) const LOST: &str = concat!(
+    lost_sql!("NOT EXISTS (SELECT 1 FROM call WHERE call.id = operation.call_id AND erased_at > operation.first_seen_at)"),
+    " LIMIT 20"
+);
 
 /// Makes those of these calls' operations (a JSON array) be found that are not; returns them.
 pub(super) async fn mend(connection: &mut SqliteConnection, calls: &str) -> Result<Vec<i64>, StoreError> {

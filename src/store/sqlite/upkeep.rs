@@ -90,6 +90,15 @@ const INVARIANTS: &[(&str, &str)] = &[
         "SELECT id
          FROM notification
          WHERE id > (SELECT log_begins_after FROM ledger) AND id NOT IN (SELECT seq FROM change WHERE type = 'notification')
+           AND NOT EXISTS (SELECT 1 FROM call WHERE call.id = notification.call_id AND erased_at > notification.received_at)
+         LIMIT 20",
+    ),
+    (
+        "a notification that was to be erased with its call (erase it again)",
+        "SELECT notification.id
+         FROM notification
+         JOIN call ON call.id = notification.call_id
+         WHERE erased_at > notification.received_at
          LIMIT 20",
     ),
     (
