@@ -153,6 +153,14 @@ async fn what_is_open_when_its_call_has_ended_fails_after_the_grace_period_and_a
     }
     let call = eventually(&app, &format!("/v1/calls/{CALL}"), |call| call["operations"]["failed"] == 2).await;
     assert_eq!((&call["state"], &call["operations"]["open"]), (&json!("terminated"), &json!(0)));
+    // readers have known before the writer wrote it down
+    for _ in 0..2400 {
+        let metrics = String::from_utf8(app.get("/metrics").await.body).unwrap();
+        if metrics.contains("callback_ledger_operations_ended_total{state=\"failed\"} 2") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
     let metrics = String::from_utf8(app.get("/metrics").await.body).unwrap();
     assert!(metrics.contains("callback_ledger_operations_ended_total{state=\"failed\"} 2"), "{metrics}");
 
@@ -290,7 +298,7 @@ async fn a_secret_in_the_query_is_an_extra_lock_that_nobody_sees() {
     }
     assert_eq!(app.list("/v1/notifications").await, Vec::<Value>::new());
     assert_eq!(post("?a=1&secret=correct+horse%2Bbattery%3D").await, StatusCode::OK);
-    let rejection = app.list("/v1/rejections").await.remove(0);
+    let rejection = app.rejections(5).await.remove(0);
     assert_eq!(
         (&rejection["reason"], &rejection["count"], &rejection["status"]),
         (&json!("wrong_secret"), &json!(5), &json!(401))

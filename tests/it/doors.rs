@@ -47,8 +47,8 @@ async fn who_comes_from_a_network_that_is_not_allowed_is_refused_whatever_they_b
         assert_eq!(from(friend).await.status, StatusCode::ACCEPTED, "{friend}");
     }
 
-    let rejections = app.list("/v1/rejections?reason=network_not_allowed").await;
-    assert_eq!(rejections.len(), 5);
+    let rejections = app.rejections(5).await;
+    assert!(rejections.len() == 5 && rejections.iter().all(|rejection| rejection["reason"] == "network_not_allowed"));
     let peer = |agent: &str| {
         let of = rejections.iter().find(|rejection| rejection["userAgent"] == agent);
         of.map(|rejection| (rejection["peer"].clone(), rejection["status"].clone()))
@@ -62,7 +62,7 @@ async fn a_header_that_anybody_can_write_is_not_believed() {
     let app = app("allow_networks = [\"198.51.100.0/24\"]", "[]").await;
     let request = app.callback().header("x-forwarded-for", "198.51.100.7").bearer_auth(app.issuer.token().sign());
     assert_eq!(send(request.body("{}")).await.status, StatusCode::FORBIDDEN);
-    assert_eq!(app.list("/v1/rejections").await[0]["peer"], "127.0.0.1");
+    assert_eq!(app.rejections(1).await[0]["peer"], "127.0.0.1");
 }
 
 // ---- TLS

@@ -383,7 +383,7 @@ async fn the_last_good_keys_serve_through_an_outage_and_not_forever() {
     let settings = KeySettings {
         refresh_every: Duration::from_millis(50),
         min_refresh_interval: Duration::from_millis(50),
-        max_stale: Duration::from_secs(3),
+        max_stale: Duration::from_secs(10),
         retry_every: Duration::from_millis(50),
         ..KeySettings::default()
     };

@@ -81,9 +81,9 @@ async fn a_process_asked_to_end_under_load_ends_in_time_and_loses_nothing() {
     let served = Served::start(folder.path());
     let load = Load::start(&served.public, &token, &next, &acknowledged);
     let wait = format!("{}/v1/operations/wait?context=never&timeout=60", served.private);
-    let waiting =
-        tokio::spawn(async move { Client::builder().no_proxy().build().unwrap().get(wait).send().await.map(|a| a.status()) });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = Client::builder().no_proxy().build().unwrap().get(wait);
+    let waiting = tokio::spawn(async move { waiting.send().await.map(|answered| answered.status()) });
+    tokio::time::sleep(Duration::from_secs(2)).await; // it has come
     let (code, took) = tokio::task::spawn_blocking(|| served.sigterm()).await.unwrap();
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(10), "it took {took:?}");

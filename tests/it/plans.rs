@@ -9,7 +9,7 @@ use sqlx::Row;
 use crate::support::{
     bot::{Bot, Says},
     child::{Served, issuer_key, run, token},
-    ledger::{behind, execute},
+    ledger::{behind, execute, until},
 };
 
 /// The tables that grow, and what statements call them besides.
@@ -171,6 +171,7 @@ async fn no_statement_looks_through_a_table_that_grows() {
     execute(&path, "INSERT INTO lookup_segment SELECT id + 1, sorted_to, entries, oldest, newest FROM lookup_segment").await;
     execute(&path, "INSERT INTO lookup_segment SELECT id + 1, sorted_to, 0, NULL, NULL FROM lookup_segment WHERE id = 2").await;
     ask_everything(&served).await;
+    until(&path, "SELECT count(*) FROM lookup_segment", 2).await;
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await; // forwards are written down, calls are settled
     let (code, _) = tokio::task::spawn_blocking(|| served.sigterm()).await.unwrap();
     assert_eq!(code, Some(0));

@@ -139,6 +139,7 @@ async fn calls_and_notifications_are_found_by_their_filters() {
     ] {
         if question.starts_with("/v1/rejections?reason=missing") {
             assert_eq!(send(app.callback()).await.status, StatusCode::UNAUTHORIZED);
+            app.rejections(1).await;
         }
         assert_eq!(app.list(&question).await.len(), expected, "{question}");
     }

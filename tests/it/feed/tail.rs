@@ -9,7 +9,10 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::ended;
-use crate::support::child::{Served, binary, configuration, token};
+use crate::support::{
+    bot::own_address,
+    child::{Served, binary, configuration, token},
+};
 
 /// A running `tail` whose lines can be read.
 struct Tail {
@@ -122,5 +125,5 @@ fn tail_says_what_is_wrong_with_where_it_was_sent() {
 
 /// An address that is free now.
 pub fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    std::net::TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap().to_string()
 }

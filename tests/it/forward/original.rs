@@ -3,11 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicI64, AtomicU16, Ordering},
     },
     time::Duration,
 };
 
+use callback_ledger::domain::clock::Clock;
+use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Row, sqlite::SqliteConnection};
 
@@ -30,7 +32,7 @@ async fn heads(connection: &mut SqliteConnection) -> i64 {
 
 async fn until_no_heads(app: &TestApp) {
     let mut connection = behind(&app.ledger()).await;
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if heads(&mut connection).await == 0 {
             return;
         }
@@ -125,13 +127,17 @@ async fn what_comes_too_late_for_its_token_goes_signed() {
 
 #[tokio::test]
 async fn a_token_goes_when_it_expires_though_nobody_took_it() {
+    static LATER: AtomicI64 = AtomicI64::new(0);
     let bot = Bot::start(|_| Says::Status(410, String::new())).await;
-    let app = original(&bot, "").await;
-    let token = app.issuer.token().claim("exp", json!(NOW + 3)).sign();
+    let sections = section(&bot, "mode = \"original\"");
+    let clock = || Clock::from_fn(|| Timestamp::from_second(NOW + LATER.load(Ordering::SeqCst)).unwrap());
+    let app = TestApp::start_with(Settings { sections, clock, ..Settings::default() }).await;
+    let token = app.issuer.token().claim("exp", json!(NOW + 60)).sign();
     let posted = app.callback().bearer_auth(token).body(ended("c1", 1).to_string()).send().await.unwrap();
     assert_eq!(posted.status(), 202);
     let mut connection = behind(&app.ledger()).await;
     assert_eq!(heads(&mut connection).await, 1);
+    LATER.store(61, Ordering::SeqCst);
     until_no_heads(&app).await;
     assert_eq!(app.list("/v1/forwards").await.len(), 1, "the notification waits on");
 }

@@ -16,6 +16,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 use super::{CALL, app_before, ask, notify, only, platform, served_before};
 use crate::support::{
     app::{TestApp, call_event},
+    bot::own_address,
     ledger::{behind, count, options},
 };
 
@@ -102,7 +103,7 @@ async fn a_failure_of_the_platforms_own_is_settled_by_the_word_that_still_comes(
 
 #[tokio::test]
 async fn what_never_left_is_nothing_that_a_notification_can_tell_of() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((own_address(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let app = app_before(&format!("http://{address}"), "graph", "").await;
@@ -122,7 +123,7 @@ async fn what_never_left_is_nothing_that_a_notification_can_tell_of() {
 /// The first try is read and not answered; where the next should go nobody listens.
 #[tokio::test]
 async fn what_left_once_is_not_said_to_have_never_left() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();

@@ -199,6 +199,27 @@ impl TestApp {
         assert_eq!(answered.status, StatusCode::OK, "{path}: {}", String::from_utf8_lossy(&answered.body));
         answered.json()["value"].as_array().unwrap().clone()
     }
+
+    /// The rejections, as soon as there are so many in all. Repeats that were written down by themselves are counted together.
+    pub async fn rejections(&self, count: usize) -> Vec<Value> {
+        let (count, mut told) = (u64::try_from(count).unwrap(), Vec::new());
+        for _ in 0..2400 {
+            told.clear();
+            for rejection in self.list("/v1/rejections?limit=250").await {
+                let same =
+                    |told: &&mut Value| ["reason", "receiver", "peer", "userAgent"].iter().all(|key| told[key] == rejection[key]);
+                match told.iter_mut().find(same) {
+                    Some(told) => told["count"] = (told["count"].as_u64().unwrap() + rejection["count"].as_u64().unwrap()).into(),
+                    None => told.push(rejection),
+                }
+            }
+            if told.iter().map(|rejection| rejection["count"].as_u64().unwrap()).sum::<u64>() == count {
+                return told;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        panic!("never {count} rejections: {told:#?}");
+    }
 }
 
 impl Drop for TestApp {

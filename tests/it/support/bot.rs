@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -13,6 +13,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
 };
+
+/// An address of this machine at which nobody else listens, so that what has left a port finds it free when it comes back.
+pub fn own_address() -> Ipv4Addr {
+    let [a, b, c] = [fastrand::u8(64..), fastrand::u8(..), fastrand::u8(1..255)];
+    Ipv4Addr::new(127, a, b, c)
+}
 
 /// A POST that came.
 #[derive(Clone, Debug)]
@@ -76,7 +82,7 @@ pub struct Bot {
 impl Bot {
     /// Starts one that answers like this.
     pub async fn start(answer: impl Fn(&Heard) -> Says + Send + Sync + 'static) -> Self {
-        let (address, heard) = (SocketAddr::from(([127, 0, 0, 1], 0)), Arc::default());
+        let (address, heard) = (SocketAddr::from((own_address(), 0)), Arc::default());
         let mut bot = Self { address, heard, serving: None, answer: Arc::new(answer) };
         bot.come_back().await;
         bot

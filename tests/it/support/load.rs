@@ -39,7 +39,7 @@ fn operation(n: usize) -> Value {
 impl Load {
     pub fn start(url: &str, token: &str, next: &Arc<AtomicUsize>, acknowledged: &Acknowledged) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap();
         let clients = (0..CLIENTS)
             .map(|_| {
                 let (stop, next, acknowledged) = (Arc::clone(&stop), Arc::clone(next), acknowledged.clone());

@@ -142,7 +142,7 @@ impl World {
 
     /// Waits until the platform has done what is to be done by now.
     pub async fn caught_up(&self) {
-        for _ in 0..2000 {
+        for _ in 0..30_000 {
             if self.simulator.has_caught_up().await {
                 return;
             }
@@ -156,7 +156,7 @@ impl World {
     }
 
     pub async fn idle(&self) {
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if self.simulator.is_idle().await {
                 return;
             }
