@@ -28,10 +28,13 @@ impl Positions {
             "SELECT max(
                  (SELECT coalesce(max(seq), 0) FROM change),
                  (SELECT coalesce(max(id), 0) FROM delivery),
+                 (SELECT coalesce(max(id), 0) FROM notification),
                  (SELECT coalesce(max(id), 0) FROM call),
                  (SELECT coalesce(max(id), 0) FROM rejection),
                  (SELECT coalesce(max(id), 0) FROM request),
                  (SELECT coalesce(max(id), 0) FROM forward),
+                 (SELECT coalesce(max(settled_to), 0) FROM forward_target),
+                 (SELECT coalesce(max(sorted_to), 0) FROM lookup_segment),
                  (SELECT log_begins_after FROM ledger)
              )",
         )
