@@ -119,7 +119,7 @@ impl Erase {
             (None, Some(name)) if name.trim().chars().count() >= TELLING => Forgotten::Participant(name),
             _ => return Err(Failure::usage(anyhow::anyhow!("a participant's id has at least {TELLING} characters"))),
         };
-        let removed = store::removal::erase(options, &whom, options.clock.now(), self.dry_run).await.map_err(not_opened)?;
+        let removed = store::removal::erase(options, &whom, self.dry_run).await.map_err(not_opened)?;
         if removed == Removed::default() {
             return Err(Failure::not_found("the ledger knows of nothing to erase"));
         }

@@ -57,12 +57,13 @@ impl std::ops::AddAssign for Removed {
 }
 
 /// Removes what is known of a call or of a person, beside a running service or without one, and says what that was; with `dry_run` it
-/// only says it. The keys of the calls go, so that what is left of them in copies and in the log of the database opens no more.
+/// only says it. The keys of the calls go, so that what is left of them in copies and in the log of the database opens no more. What an
+/// erasure before it has left because it was cut off goes as well, unless more has been told of that call since.
 ///
 /// # Errors
-/// [`OpenError`] if the ledger cannot be opened, or the database fails on the way: then nothing was removed.
-pub async fn erase(options: &Options, whom: &Forgotten, now: Timestamp, dry_run: bool) -> Result<Removed, OpenError> {
-    sqlite::erase::erase(options, whom, now, dry_run).await
+/// [`OpenError`] if the ledger cannot be opened, or the database fails on the way: the next erasure, of whatever, goes on from there.
+pub async fn erase(options: &Options, whom: &Forgotten, dry_run: bool) -> Result<Removed, OpenError> {
+    sqlite::erase::erase(options, whom, dry_run).await
 }
 
 /// Takes what retention takes, to its end, in steps that a server beside us does not feel; with `dry_run` it only says what that is.

@@ -210,7 +210,7 @@ async fn a_call_that_was_erased_leaves_the_list_of_its_state_and_not_that_of_its
     };
     assert_eq!((of(Some("established")).await, of(None).await), (1, 1));
     let call = Forgotten::Call(PlatformId::parse("call").unwrap());
-    assert_eq!(erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap().calls, 1);
+    assert_eq!(erase(&ledger.options, &call, false).await.unwrap().calls, 1);
     assert_eq!((of(Some("established")).await, of(None).await), (0, 1));
     assert_eq!(verify(ledger.reader()).await.unwrap(), []);
 }

@@ -9,7 +9,7 @@ use callback_ledger::{
     domain::ids::PlatformId,
     store::{
         NewRequest, Options, prune, rebuild,
-        removal::{Forgotten, Keep, erase, retain},
+        removal::{Forgotten, Keep, Removed, erase, retain},
         rows::{OperationFilter, OperationRow, PageRequest},
         verify,
     },
@@ -132,7 +132,7 @@ async fn nothing_leads_to_what_is_erased_while_that_is_being_sorted() {
         let erased = [bodies - 1, bodies / 2, 0];
         for call in erased {
             let call = PlatformId::parse(&format!("call-{call}")).unwrap();
-            let removed = erase(&ledger.options, &Forgotten::Call(call), Timestamp::now(), false).await.unwrap();
+            let removed = erase(&ledger.options, &Forgotten::Call(call), false).await.unwrap();
             assert_eq!(removed.operations, 200);
             assert_eq!(count(ledger.path(), ASTRAY).await, 0);
         }
@@ -167,23 +167,35 @@ async fn record_until_sorted(ledger: &TestLedger, bodies: std::ops::Range<usize>
 }
 
 #[tokio::test]
-async fn an_erasure_that_is_cut_off_is_noticed_and_ends_when_it_is_asked_for_again() {
-    for cut in [
-        "CREATE TRIGGER cut BEFORE DELETE ON change BEGIN SELECT RAISE(ABORT, 'cut'); END",
-        "CREATE TRIGGER cut BEFORE DELETE ON operation BEGIN SELECT RAISE(ABORT, 'cut'); END",
+async fn what_an_erasure_that_is_cut_off_has_left_is_noticed_and_goes_with_the_next() {
+    let asked = || request(json!({ "name": "record", "kind": "recordOperation", "via": "gateway", "context": "asked-with" }));
+    for (cut, is_told) in [
+        ("CREATE TRIGGER cut BEFORE DELETE ON change BEGIN SELECT RAISE(ABORT, 'cut'); END", true),
+        ("CREATE TRIGGER cut BEFORE DELETE ON operation BEGIN SELECT RAISE(ABORT, 'cut'); END", true),
+        ("CREATE TRIGGER cut BEFORE DELETE ON operation BEGIN SELECT RAISE(ABORT, 'cut'); END", false),
     ] {
         let ledger = TestLedger::new().await;
-        for bodies in 0..2 {
-            ledger.ledger.record(&Bearer([7; 32]), delivery(&body(bodies), None)).await.unwrap();
+        ledger.ledger.request(&BOT, asked()).await.unwrap();
+        if is_told {
+            ledger.ledger.record(&Bearer([7; 32]), delivery(&body(0), None)).await.unwrap();
         }
+        tokio::time::sleep(Duration::from_millis(2)).await; // it is erased later
         execute(ledger.path(), cut).await;
-        let call = Forgotten::Call(PlatformId::parse("call-1").unwrap());
-        erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap_err();
+        let call = Forgotten::Call(PlatformId::parse("call-0").unwrap());
+        erase(&ledger.options, &call, false).await.unwrap_err();
         execute(ledger.path(), "DROP TRIGGER cut").await;
         let findings = verify(ledger.reader()).await.unwrap();
-        assert!(findings.len() == 20 && findings[0].0.contains("erase it again"), "{findings:?}");
-        record_until_sorted(&ledger, 2..14).await;
-        assert_eq!(erase(&ledger.options, &call, Timestamp::now(), false).await.unwrap().operations, 200);
+        assert!(findings.len() == if is_told { 20 } else { 1 } && findings[0].0.contains("to be, erased"), "{findings:?}");
+        record_until_sorted(&ledger, 1..13).await;
+        let other = Forgotten::Participant("nobody-here".to_owned());
+        let would = erase(&ledger.options, &other, true).await.unwrap();
+        assert_eq!((would.requests, would.operations), (1, if is_told { 201 } else { 1 }), "{cut}");
+        assert_eq!(erase(&ledger.options, &other, false).await.unwrap(), would, "{cut}");
+        // what is told of it from now on stays
+        ledger.post(&envelope(&[body(0)["value"][1].clone()])).await.unwrap();
+        assert_eq!(erase(&ledger.options, &other, false).await.unwrap(), Removed::default(), "{cut}");
+        assert_eq!(found(&ledger, &by_id(1), PageRequest { after: None, limit: 2 }).await.len(), 1, "{cut}");
+        assert_eq!(erase(&ledger.options, &call, false).await.unwrap().notifications, 1, "{cut}");
         for sql in [ASTRAY, "SELECT count(*) FROM change WHERE call_id = (SELECT id FROM call WHERE erased_at IS NOT NULL)"] {
             assert_eq!(count(ledger.path(), sql).await, 0, "{cut}: {sql}");
         }
@@ -283,7 +295,7 @@ async fn full_segments_are_merged_and_nothing_is_lost_or_left_behind() {
     execute(ledger.path(), "UPDATE lookup SET segment = 1 WHERE segment = 3 AND hash IN (SELECT token_hash FROM delivery)").await;
     let erase = async |body: usize| {
         let call = PlatformId::parse(&format!("call-{body}")).unwrap();
-        let removed = erase(&ledger.options, &Forgotten::Call(call), Timestamp::now(), false).await.unwrap();
+        let removed = erase(&ledger.options, &Forgotten::Call(call), false).await.unwrap();
         assert_eq!((removed.operations, count(ledger.path(), ASTRAY).await), (200, 0), "{body}");
     };
     erase(60).await;

@@ -60,12 +60,11 @@ async fn a_call_is_erased_with_all_that_was_told_of_it_and_nothing_else_is() {
     // and somebody who claims the call
     ledger.ledger.record(&Caller { audience: "another", ..BOT }, delivery(&operation(CALL, "x", "running"), None)).await.unwrap();
     let call = Forgotten::Call(PlatformId::parse(&CALL.to_uppercase()).unwrap());
-    let now = Timestamp::now();
 
-    let would = erase(&ledger.options, &call, now, true).await.unwrap();
+    let would = erase(&ledger.options, &call, true).await.unwrap();
     assert_eq!(would, Removed { calls: 1, operations: 2, notifications: 4, requests: 0, bodies: 4, personal: 0 });
     assert_eq!(operations_of(ledger.reader(), CALL).await.len(), 2, "a dry run changes nothing");
-    assert_eq!(erase(&ledger.options, &call, now, false).await.unwrap(), would, "and says what the real one does");
+    assert_eq!(erase(&ledger.options, &call, false).await.unwrap(), would, "and says what the real one does");
 
     assert_eq!(operations_of(ledger.reader(), CALL).await.len(), 0);
     assert_eq!(operations_of(ledger.reader(), OTHER).await.len(), 2, "what a body told of another call stays known");
@@ -73,7 +72,7 @@ async fn a_call_is_erased_with_all_that_was_told_of_it_and_nothing_else_is() {
     assert_eq!(count(ledger.path(), sql).await, 1, "the body that speaks of both is gone");
     assert_eq!(count(ledger.path(), "SELECT count(*) FROM call WHERE erased_at IS NOT NULL AND data_key IS NULL").await, 1);
     is_sound(&ledger.options).await;
-    assert_eq!(erase(&ledger.options, &call, now, false).await.unwrap(), Removed::default(), "there is nothing left");
+    assert_eq!(erase(&ledger.options, &call, false).await.unwrap(), Removed::default(), "there is nothing left");
 
     // what comes later is recorded, under keys of its own
     ledger.post(&operation(CALL, OPERATION, "running")).await.unwrap();
@@ -107,7 +106,7 @@ async fn a_person_is_found_in_every_call_by_whichever_name_and_nobody_else_is_er
         }
         // nobody can read it, and it names somebody
         ledger.post(&json!({ "odd": "tel +4915100000001" })).await.unwrap();
-        let removed = erase(&ledger.options, &Forgotten::Participant(name.to_owned()), Timestamp::now(), false).await.unwrap();
+        let removed = erase(&ledger.options, &Forgotten::Participant(name.to_owned()), false).await.unwrap();
         assert_eq!(removed.notifications, expected, "{name}: {removed:?}");
         assert_eq!(count(ledger.path(), "SELECT count(*) FROM notification").await, 5 - i64::try_from(expected).unwrap());
         is_sound(&ledger.options).await;
@@ -125,11 +124,11 @@ async fn a_person_is_found_in_every_call_by_whichever_name_and_nobody_else_is_er
     assert_eq!(retain(&old, later, false).await.unwrap(), Removed { bodies: 1, personal: 1, ..Removed::default() });
     for name in ["4:+4915100000001", "+4915100000001"] {
         let whom = Forgotten::Participant(name.to_owned());
-        assert_eq!(erase(&ledger.options, &whom, later, true).await.unwrap().calls, 1, "{name}");
+        assert_eq!(erase(&ledger.options, &whom, true).await.unwrap().calls, 1, "{name}");
     }
     for name in ["+491510000000", "4:+4915100000002"] {
         let whom = Forgotten::Participant(name.to_owned());
-        assert_eq!(erase(&ledger.options, &whom, later, true).await.unwrap().calls, 0, "{name}");
+        assert_eq!(erase(&ledger.options, &whom, true).await.unwrap().calls, 0, "{name}");
     }
 }
 
@@ -178,7 +177,7 @@ async fn no_key_of_an_erased_call_is_left_however_often_its_row_was_moved() {
     assert_eq!(keys.len(), 40);
     for n in 0..40 {
         let whom = Forgotten::Call(PlatformId::parse(&call(n)).unwrap());
-        assert_eq!(erase(&ledger.options, &whom, Timestamp::now(), false).await.unwrap().notifications, 6);
+        assert_eq!(erase(&ledger.options, &whom, false).await.unwrap().notifications, 6);
     }
     let (options, _folder) = ledger.close().await;
     let bytes = everything_on_disk(&options.path);
@@ -193,9 +192,9 @@ async fn what_comes_for_an_erased_call_can_be_erased_as_well() {
     let whom = [Forgotten::Call(PlatformId::parse(CALL).unwrap()), Forgotten::Participant("aad-user-0001".to_owned())];
     for whom in [&whom[0], &whom[1], &whom[0]] {
         ledger.post(&roster(CALL, "aad-user-0001", "Erika Muster")).await.unwrap();
-        let removed = erase(&ledger.options, whom, Timestamp::now(), false).await.unwrap();
+        let removed = erase(&ledger.options, whom, false).await.unwrap();
         assert_eq!((removed.calls, removed.notifications, removed.bodies), (1, 1, 1), "{whom:?}");
-        assert_eq!(erase(&ledger.options, whom, Timestamp::now(), false).await.unwrap(), Removed::default());
+        assert_eq!(erase(&ledger.options, whom, false).await.unwrap(), Removed::default());
     }
     is_sound(&ledger.options).await;
 }
@@ -208,7 +207,7 @@ async fn erasing_one_call_changes_nothing_of_another_that_a_body_told_of_as_well
     let correlation =
         Correlation { chain_id: Some("chain".to_owned()), scenario_id: Some("scenario".to_owned()), ..Correlation::default() };
     ledger.ledger.record(&BOT, correlated(&both, correlation)).await.unwrap();
-    erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), Timestamp::now(), false).await.unwrap();
+    erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), false).await.unwrap();
     is_sound(&ledger.options).await;
 }
 
@@ -225,8 +224,7 @@ async fn an_answer_to_a_request_of_an_erased_call_is_no_trouble() {
         facts: serde_json::from_value(facts).unwrap(),
     };
     let requested = ledger.ledger.request(&BOT, asked).await.unwrap();
-    let removed =
-        erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), Timestamp::now(), false).await.unwrap();
+    let removed = erase(&ledger.options, &Forgotten::Call(PlatformId::parse(CALL).unwrap()), false).await.unwrap();
     assert_eq!((removed.requests, removed.operations), (1, 1));
     ledger.ledger.answer(requested.request, Timestamp::now(), AnswerFacts::default(), None).await.unwrap();
     assert!(ledger.ledger.is_writable());
@@ -245,9 +243,9 @@ async fn a_call_of_very_many_notifications_goes_in_parts_and_nothing_leads_to_it
     prune(&ledger.options, Timestamp::now() + SignedDuration::from_hours(1), false).await.unwrap();
     until(ledger.path(), "SELECT count(*) FROM lookup", 1301).await;
     let whom = Forgotten::Call(PlatformId::parse(CALL).unwrap());
-    let would = erase(&ledger.options, &whom, Timestamp::now(), true).await.unwrap();
+    let would = erase(&ledger.options, &whom, true).await.unwrap();
     assert_eq!((would.operations, would.notifications), (1300, 1300));
-    assert_eq!(erase(&ledger.options, &whom, Timestamp::now(), false).await.unwrap(), Removed { bodies: 0, ..would });
+    assert_eq!(erase(&ledger.options, &whom, false).await.unwrap(), Removed { bodies: 0, ..would });
     assert_eq!(count(ledger.path(), "SELECT count(*) FROM lookup").await, 1);
     is_sound(&ledger.options).await;
 }

@@ -1,8 +1,8 @@
 //! Erasing: a call, or every call in which somebody is.
 //!
 //! The keys go first, in one short transaction: from then on nothing that was sealed for those calls opens any more. The lines of the
-//! change log and the rows follow in chunks, so that a service beside us goes on recording; whoever cuts that off asks for it once more.
-//! The rows go last: by them it is found what is still to go.
+//! change log and the rows follow in chunks, so that a service beside us goes on recording. The rows go last: by them it is found what is
+//! still to go, and the erasure that follows one that was cut off takes that along.
 
 use std::time::Duration;
 
@@ -28,24 +28,24 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many lines of the change log are looked through at a time.
 const LINES: i64 = 20_000;
+/// How many calls are emptied between two looks at the end of the log.
+const CALLS: usize = 100;
 
-pub(in crate::store) async fn erase(
-    options: &Options,
-    whom: &Forgotten,
-    now: Timestamp,
-    dry_run: bool,
-) -> Result<Removed, OpenError> {
+pub(in crate::store) async fn erase(options: &Options, whom: &Forgotten, dry_run: bool) -> Result<Removed, OpenError> {
     let (readers, master) = open_for_reading(options).await?;
     readers.close().await;
     let mut connection = writing(&options.path).busy_timeout(PATIENCE).connect().await.map_err(StoreError::from)?;
-    let doomed = match whom {
+    let mut doomed = match whom {
         Forgotten::Call(call) => of_call(&mut connection, call).await?,
         Forgotten::Participant(name) => Search::new(&master, name).run(&mut connection).await?,
     };
+    doomed.calls.append(&mut unfinished(&mut connection).await?);
+    doomed.calls.sort_unstable();
+    doomed.calls.dedup();
     let removed = match (doomed.is_empty(), dry_run) {
         (true, _) => Removed::default(),
         (false, true) => would_remove(&mut connection, &doomed).await?,
-        (false, false) => carry_out(&mut connection, &doomed, now).await?,
+        (false, false) => carry_out(&mut connection, &doomed, options.clock.now()).await?,
     };
     connection.close().await.map_err(StoreError::from)?;
     Ok(removed)
@@ -59,23 +59,12 @@ async fn carry_out(connection: &mut SqliteConnection, doomed: &Doomed, now: Time
         .execute(&mut *connection)
         .await?;
     let (mut removed, mut looked_to) = (Removed::default(), 0);
-    for call in doomed.calls.iter().copied() {
-        loop {
-            looked_to = forget_lines(connection, &calls, looked_to).await?;
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let notifications = too_many(&mut transaction, call).await?;
-            let is_last = notifications.is_empty();
-            let calls = if is_last { vec![call] } else { Vec::new() };
-            removed += remove(&mut transaction, &Doomed { calls, notifications }, Some(at)).await?;
-            if is_last {
-                // of what was recorded since
-                let sql = "DELETE FROM change WHERE seq > ?1 AND call_id = ?2";
-                sqlx::query(sql).bind(looked_to).bind(call).execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-            if is_last {
-                break;
-            }
+    for (n, some) in doomed.calls.chunks(CALLS).enumerate() {
+        // not of those that are empty: these may be spoken of again
+        let left: Vec<&i64> = doomed.calls.iter().skip(n * CALLS).collect();
+        looked_to = forget_lines(connection, &json(&left)?, looked_to).await?;
+        for call in some {
+            removed += empty(connection, *call, at, looked_to).await?;
         }
     }
     for notifications in doomed.notifications.chunks(usize::try_from(AT_ONCE).unwrap_or(usize::MAX)) {
@@ -87,6 +76,26 @@ async fn carry_out(connection: &mut SqliteConnection, doomed: &Doomed, now: Time
     // whatever of it is in the write-ahead log; a reader in its way will have gone by the next checkpoint
     let _emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await;
     Ok(removed)
+}
+
+/// Takes what there is of a call, and the lines about it from behind this one: it may be spoken of while it goes.
+async fn empty(connection: &mut SqliteConnection, call: i64, at: i64, looked_to: i64) -> Result<Removed, StoreError> {
+    let mut removed = Removed::default();
+    loop {
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let notifications = too_many(&mut transaction, call).await?;
+        let is_last = notifications.is_empty();
+        let calls = if is_last { vec![call] } else { Vec::new() };
+        removed += remove(&mut transaction, &Doomed { calls, notifications }, Some(at)).await?;
+        if is_last {
+            let sql = "DELETE FROM change WHERE seq > ?1 AND call_id = ?2";
+            sqlx::query(sql).bind(looked_to).bind(call).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        if is_last {
+            return Ok(removed);
+        }
+    }
 }
 
 /// Lines of the change log about these calls, from behind this one, are of no use any more, and the hash of a tag can be guessed. There
@@ -153,6 +162,18 @@ async fn of_call(connection: &mut SqliteConnection, call: &PlatformId) -> Result
         .fetch_all(connection)
         .await?;
     Ok(Doomed { calls, notifications })
+}
+
+/// Calls of which an erasure has left something because it was cut off. What has been told since was not asked to be forgotten: a call of
+/// which there is such is left to who names it.
+async fn unfinished(connection: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT id FROM call
+               WHERE erased_at IS NOT NULL
+                 AND erased_at > (SELECT max(at)
+                                  FROM (SELECT max(received_at) AS at FROM notification WHERE notification.call_id = call.id
+                                        UNION ALL
+                                        SELECT max(requested_at) FROM request WHERE request.call_id = call.id))";
+    Ok(sqlx::query_scalar(sql).fetch_all(connection).await?)
 }
 
 /// Looks for somebody wherever people are: by the keyed hashes that each call has for them, and in what is sealed.

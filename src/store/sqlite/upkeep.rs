@@ -94,11 +94,16 @@ const INVARIANTS: &[(&str, &str)] = &[
          LIMIT 20",
     ),
     (
-        "a notification that was to be erased with its call (erase it again)",
+        "a notification or a request that is being, or was to be, erased with its call (erase it again)",
         "SELECT notification.id
          FROM notification
          JOIN call ON call.id = notification.call_id
          WHERE erased_at > notification.received_at
+         UNION ALL
+         SELECT request.id
+         FROM request
+         JOIN call ON call.id = request.call_id
+         WHERE erased_at > requested_at
          LIMIT 20",
     ),
     (
