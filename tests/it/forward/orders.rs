@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::StatusCode;
@@ -150,10 +150,12 @@ async fn calls_that_only_hang_or_fail_hold_up_no_other() {
         assert!(failed[0]["lastError"].as_str().unwrap().contains(error), "{failed:?}");
         tokio::time::sleep(Duration::from_millis(1500)).await;
         for n in 10..15 {
-            let before = bot.heard().len();
+            let (before, posted) = (bot.heard().len(), Instant::now());
             post(&app, "healthy", n).await;
             let arrived = |heard: &[Heard]| heard[before..].iter().any(|it| it.resource().ends_with(&format!("-{n}")));
             bot.until(arrived).await;
+            // as long as the five take that hang, one after the other
+            assert!(posted.elapsed() < Duration::from_secs(15), "{says:?}: it waited for {:?}", posted.elapsed());
         }
     }
 }
@@ -184,6 +186,8 @@ async fn a_try_takes_no_longer_than_it_may() {
     post(&app, "late", 1).await;
     post(&app, "late", 2).await;
     let heard = bot.hears(2).await;
+    let took = heard[1].at - heard[0].at;
+    assert!(took > Duration::from_secs(1), "the body was not waited for: {took:?}");
     assert_ne!(heard[0].id(), heard[1].id(), "its yes counts");
 }
 
